@@ -1,0 +1,396 @@
+//! The calls.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    ApiBase, Error, PollData, QueueName, StartWorkflow, Task, TaskDef, TaskResult, Workflow,
+    WorkflowDef,
+};
+
+/// The longest a poll may wait at the server: more is answered 400.
+pub const LONG_POLL_MAX: Duration = Duration::from_secs(5);
+
+/// The most tasks to ask for at once: Redis servers give no more than 100.
+pub const MAX_BATCH: usize = 100;
+
+/// How long a connection or an answer may take, beyond a long poll's own time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The server closes a connection that was idle for 60 s; ours goes first, so that a request
+/// does not meet a closing one.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// A URL of 6 KB is below what Tomcat (8 KB) and common gateways take.
+const MAX_QUERY: usize = 6 * 1024;
+
+/// A client of one Conductor server. Cheap to clone; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: ApiBase,
+}
+
+/// A batch poll.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchPoll<'a> {
+    /// The task type.
+    pub task_type: &'a str,
+    /// Who polls.
+    pub worker_id: &'a str,
+    /// The domain; none for the default queue.
+    pub domain: Option<&'a str>,
+    /// How many tasks at most, 1 to [`MAX_BATCH`]; more is asked for as that many.
+    pub count: usize,
+    /// How long the server may wait, at most [`LONG_POLL_MAX`]. With `count` above 1, SQL
+    /// servers up to 3.32 answer only when the batch is full or this has passed.
+    pub wait: Duration,
+}
+
+impl Client {
+    /// A client of the server at `base`.
+    ///
+    /// # Panics
+    /// When no rustls crypto provider is installed.
+    pub fn new(base: ApiBase) -> Result<Self, Error> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("conductor-worker/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(10))
+            .pool_idle_timeout(IDLE)
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|e| Error::transport("new", &e))?;
+        Ok(Self { http, base })
+    }
+
+    /// The server's address.
+    pub fn base(&self) -> &ApiBase {
+        &self.base
+    }
+
+    // === tasks ===
+
+    /// `GET /tasks/poll/{type}`: one task, or none. The server waits up to 100 ms.
+    ///
+    /// Never drop the future of a poll: the server would hand its task to nobody, until the
+    /// task's response time-out.
+    pub async fn poll(
+        &self,
+        task_type: &str,
+        worker_id: &str,
+        domain: Option<&str>,
+    ) -> Result<Option<Task>, Error> {
+        const CALL: &str = "poll";
+        let request = self
+            .request(Method::GET, &["tasks", "poll", task_type], PATIENCE)
+            .query(&poll_query(worker_id, domain));
+        let body = send(CALL, request).await?;
+        if body.is_empty() {
+            return Ok(None);
+        }
+        read(CALL, &body).map(Some)
+    }
+
+    /// `GET /tasks/poll/batch/{type}`: up to `count` tasks. Never drop its future, as with
+    /// [`Client::poll`].
+    pub async fn batch_poll(&self, poll: BatchPoll<'_>) -> Result<Vec<Task>, Error> {
+        const CALL: &str = "batch_poll";
+        let wait = poll.wait.min(LONG_POLL_MAX);
+        let mut query = poll_query(poll.worker_id, poll.domain);
+        query.push(("count", poll.count.clamp(1, MAX_BATCH).to_string()));
+        query.push(("timeout", wait.as_millis().to_string()));
+        let request = self
+            .request(
+                Method::GET,
+                &["tasks", "poll", "batch", poll.task_type],
+                wait + PATIENCE,
+            )
+            .query(&query);
+        let body = send(CALL, request).await?;
+        // Servers before October 2025 answer 204 where none is waiting.
+        if body.is_empty() {
+            return Ok(Vec::new());
+        }
+        read(CALL, &body)
+    }
+
+    /// `POST /tasks`: reports a result. `Ok` also when the task was terminal already and the
+    /// result thrown away; the server does not tell.
+    pub async fn update_task(&self, result: &TaskResult) -> Result<(), Error> {
+        let request = self
+            .request(Method::POST, &["tasks"], PATIENCE)
+            .json(result);
+        send("update_task", request).await.map(drop)
+    }
+
+    /// `POST /tasks` with `extendLease`: the response time-out counts from now again.
+    pub async fn extend_lease(
+        &self,
+        workflow_id: &str,
+        task_id: &str,
+        worker_id: &str,
+    ) -> Result<(), Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        #[expect(clippy::struct_field_names, reason = "Conductor's own words")]
+        struct Extend<'a> {
+            workflow_instance_id: &'a str,
+            task_id: &'a str,
+            worker_id: &'a str,
+            status: &'a str,
+            extend_lease: bool,
+        }
+        let request = self
+            .request(Method::POST, &["tasks"], PATIENCE)
+            .json(&Extend {
+                workflow_instance_id: workflow_id,
+                task_id,
+                worker_id,
+                status: "IN_PROGRESS",
+                extend_lease: true,
+            });
+        send("extend_lease", request).await.map(drop)
+    }
+
+    /// `POST /tasks/{id}/log`: adds a line to the task's log. The server takes any id.
+    pub async fn log_task(&self, task_id: &str, line: &str) -> Result<(), Error> {
+        let request = self
+            .request(Method::POST, &["tasks", task_id, "log"], PATIENCE)
+            .header(header::CONTENT_TYPE, "text/plain")
+            .body(line.to_owned());
+        send("log_task", request).await.map(drop)
+    }
+
+    /// `GET /tasks/{id}/log`: the task's log, empty where indexing is off.
+    pub async fn task_logs(&self, task_id: &str) -> Result<Vec<crate::TaskLog>, Error> {
+        const CALL: &str = "task_logs";
+        let request = self.request(Method::GET, &["tasks", task_id, "log"], PATIENCE);
+        let body = send(CALL, request).await?;
+        if body.is_empty() {
+            return Ok(Vec::new());
+        }
+        read(CALL, &body)
+    }
+
+    /// `GET /tasks/{id}`.
+    pub async fn get_task(&self, task_id: &str) -> Result<Task, Error> {
+        self.get("get_task", &["tasks", task_id], &[]).await
+    }
+
+    // === queues ===
+
+    /// `GET /tasks/queue/sizes`: waiting tasks per queue, delayed ones included, running ones
+    /// not. Unknown queues are 0. Many queues go in as few requests as URLs allow.
+    pub async fn queue_sizes(
+        &self,
+        queues: &[QueueName],
+    ) -> Result<BTreeMap<QueueName, u64>, Error> {
+        const CALL: &str = "queue_sizes";
+        let names: Vec<String> = queues.iter().map(ToString::to_string).collect();
+        let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
+        for chunk in chunks(&names) {
+            let query: Vec<_> = chunk.iter().map(|n| ("taskType", n.clone())).collect();
+            let part: BTreeMap<String, u64> =
+                self.get(CALL, &["tasks", "queue", "sizes"], &query).await?;
+            sizes.extend(part);
+        }
+        Ok(queues
+            .iter()
+            .zip(&names)
+            .map(|(queue, name)| (queue.clone(), sizes.get(name).copied().unwrap_or(0)))
+            .collect())
+    }
+
+    /// `GET /tasks/queue/size`: the same for one queue.
+    pub async fn queue_size(&self, queue: &QueueName) -> Result<u64, Error> {
+        let mut query = vec![("taskType", queue.task_type().to_owned())];
+        if let Some(domain) = queue.domain() {
+            query.push(("domain", domain.to_owned()));
+        }
+        self.get("queue_size", &["tasks", "queue", "size"], &query)
+            .await
+    }
+
+    /// `GET /tasks/queue/polldata`: the last poller per domain of a task type.
+    pub async fn poll_data(&self, task_type: &str) -> Result<Vec<PollData>, Error> {
+        let query = [("taskType", task_type.to_owned())];
+        self.get("poll_data", &["tasks", "queue", "polldata"], &query)
+            .await
+    }
+
+    // === definitions ===
+
+    /// `GET /metadata/taskdefs/{name}`.
+    pub async fn task_def(&self, name: &str) -> Result<TaskDef, Error> {
+        self.get("task_def", &["metadata", "taskdefs", name], &[])
+            .await
+    }
+
+    /// `POST /metadata/taskdefs`: creates or replaces all of them, or none.
+    pub async fn register_task_defs(&self, defs: &[TaskDef]) -> Result<(), Error> {
+        let request = self
+            .request(Method::POST, &["metadata", "taskdefs"], PATIENCE)
+            .json(defs);
+        send("register_task_defs", request).await.map(drop)
+    }
+
+    /// `PUT /metadata/taskdefs`: replaces one that exists.
+    pub async fn update_task_def(&self, def: &TaskDef) -> Result<(), Error> {
+        let request = self
+            .request(Method::PUT, &["metadata", "taskdefs"], PATIENCE)
+            .json(def);
+        send("update_task_def", request).await.map(drop)
+    }
+
+    /// `PUT /metadata/workflow`: creates or replaces.
+    pub async fn register_workflow_defs(&self, defs: &[WorkflowDef]) -> Result<(), Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Bulk {
+            #[serde(default)]
+            bulk_error_results: BTreeMap<String, String>,
+        }
+        const CALL: &str = "register_workflow_defs";
+        let request = self
+            .request(Method::PUT, &["metadata", "workflow"], PATIENCE)
+            .json(defs);
+        // A definition that is refused is only an entry in a 200.
+        let body = send(CALL, request).await?;
+        let bulk: Bulk = read(CALL, &body)?;
+        match bulk.bulk_error_results.iter().next() {
+            None => Ok(()),
+            Some((name, why)) => Err(Error::refused(CALL, format!("{name}: {why}"))),
+        }
+    }
+
+    // === workflows ===
+
+    /// `POST /workflow`: starts one; its id.
+    pub async fn start_workflow(&self, start: &StartWorkflow) -> Result<String, Error> {
+        const CALL: &str = "start_workflow";
+        let request = self
+            .request(Method::POST, &["workflow"], PATIENCE)
+            .json(start);
+        let body = send(CALL, request).await?;
+        let id = std::str::from_utf8(&body).map_err(|e| Error::nonsense(CALL, e))?;
+        Ok(id.trim().trim_matches('"').to_owned())
+    }
+
+    /// `GET /workflow/{id}`.
+    pub async fn get_workflow(&self, id: &str, include_tasks: bool) -> Result<Workflow, Error> {
+        let query = [("includeTasks", include_tasks.to_string())];
+        self.get("get_workflow", &["workflow", id], &query).await
+    }
+
+    /// `DELETE /workflow/{id}`: terminates it.
+    pub async fn terminate_workflow(&self, id: &str, reason: &str) -> Result<(), Error> {
+        let request = self
+            .request(Method::DELETE, &["workflow", id], PATIENCE)
+            .query(&[("reason", reason)]);
+        send("terminate_workflow", request).await.map(drop)
+    }
+
+    /// `PUT /workflow/decide/{id}`: evaluates it now, time-outs included.
+    pub async fn decide_workflow(&self, id: &str) -> Result<(), Error> {
+        let request = self.request(Method::PUT, &["workflow", "decide", id], PATIENCE);
+        send("decide_workflow", request).await.map(drop)
+    }
+
+    // === how ===
+
+    fn request(&self, method: Method, path: &[&str], patience: Duration) -> RequestBuilder {
+        self.http
+            .request(method, self.base.join(path))
+            .timeout(patience)
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, Error> {
+        let body = send(call, self.request(Method::GET, path, PATIENCE).query(query)).await?;
+        read(call, &body)
+    }
+}
+
+/// An empty `domain` would name a queue of its own, so none is sent for none.
+fn poll_query<'a>(worker_id: &str, domain: Option<&str>) -> Vec<(&'a str, String)> {
+    let mut query = vec![("workerid", worker_id.to_owned())];
+    if let Some(domain) = domain.filter(|d| !d.is_empty()) {
+        query.push(("domain", domain.to_owned()));
+    }
+    query
+}
+
+async fn send(call: &'static str, request: RequestBuilder) -> Result<bytes::Bytes, Error> {
+    let response: Response = request
+        .send()
+        .await
+        .map_err(|e| Error::transport(call, &e))?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response
+        .bytes()
+        .await
+        .map_err(|e| Error::transport(call, &e))?;
+    match status {
+        StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
+            Ok(body)
+        }
+        _ => Err(Error::answered(call, status, &headers, &body)),
+    }
+}
+
+fn read<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(|e| Error::nonsense(call, e))
+}
+
+/// Splits names so that no request's query is longer than [`MAX_QUERY`]. Escaping makes a
+/// byte three at most.
+fn chunks(names: &[String]) -> Vec<&[String]> {
+    let mut chunks = Vec::new();
+    let (mut from, mut length) = (0, 0);
+    for (i, name) in names.iter().enumerate() {
+        let cost = "taskType=&".len() + 3 * name.len();
+        if i > from && length + cost > MAX_QUERY {
+            chunks.push(&names[from..i]);
+            (from, length) = (i, 0);
+        }
+        length += cost;
+    }
+    if from < names.len() {
+        chunks.push(&names[from..]);
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_queues_are_split_and_none_is_left_out() {
+        assert!(
+            chunks(&[]).is_empty(),
+            "no parameter at all is a 500 at the server"
+        );
+        let names: Vec<String> = (0..1000).map(|i| format!("some_task_type_{i}")).collect();
+        let parts = chunks(&names);
+        assert!(parts.len() > 1);
+        assert_eq!(parts.concat(), names);
+        for part in parts {
+            let length: usize = part.iter().map(|n| 10 + 3 * n.len()).sum();
+            assert!(length <= MAX_QUERY);
+        }
+        let huge = vec!["x".repeat(MAX_QUERY)];
+        assert_eq!(
+            chunks(&huge).len(),
+            1,
+            "one that is too long is still asked for"
+        );
+    }
+}

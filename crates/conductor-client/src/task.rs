@@ -1,0 +1,397 @@
+//! Tasks as they are polled, and results as they are reported.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A task as the server sent it. The JSON is kept as it came and handed on unparsed; only
+/// what the sidecar itself needs is read from it. Times are epoch milliseconds.
+#[derive(Debug, Clone)]
+pub struct Task {
+    raw: Box<RawValue>,
+    head: Head,
+}
+
+/// A task without the ids that every task has.
+#[derive(Debug, thiserror::Error)]
+#[error("not a task: {0}")]
+pub struct Malformed(#[from] serde_json::Error);
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    task_id: String,
+    workflow_instance_id: String,
+    #[serde(default)]
+    task_type: String,
+    #[serde(default)]
+    task_def_name: Option<String>,
+    status: TaskStatus,
+    #[serde(default)]
+    reference_task_name: String,
+    #[serde(default)]
+    workflow_type: Option<String>,
+    #[serde(default)]
+    domain: Option<String>,
+    #[serde(default)]
+    worker_id: Option<String>,
+    #[serde(default)]
+    reason_for_incompletion: Option<String>,
+    #[serde(default)]
+    retry_count: u32,
+    #[serde(default)]
+    poll_count: u32,
+    #[serde(default)]
+    scheduled_time: i64,
+    #[serde(default)]
+    start_time: i64,
+    #[serde(default)]
+    first_start_time: i64,
+    #[serde(default)]
+    update_time: i64,
+    #[serde(default)]
+    end_time: i64,
+    #[serde(default)]
+    response_timeout_seconds: u64,
+    #[serde(default)]
+    callback_after_seconds: i64,
+    #[serde(default)]
+    external_input_payload_storage_path: Option<String>,
+    #[serde(default)]
+    workflow_task: Option<Embedded>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Embedded {
+    #[serde(default)]
+    task_definition: Option<Definition>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Definition {
+    #[serde(default)]
+    timeout_seconds: u64,
+    #[serde(default)]
+    poll_timeout_seconds: Option<u64>,
+}
+
+/// Where a task is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(missing_docs, reason = "Conductor's own words")]
+pub enum TaskStatus {
+    Scheduled,
+    InProgress,
+    Completed,
+    CompletedWithErrors,
+    Failed,
+    FailedWithTerminalError,
+    TimedOut,
+    Canceled,
+    Skipped,
+    /// A word of a newer server.
+    #[serde(other)]
+    Unknown,
+}
+
+impl TaskStatus {
+    /// True once nothing can change it any more.
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Scheduled | Self::InProgress | Self::Unknown)
+    }
+}
+
+impl Task {
+    /// Reads a task from the server's JSON.
+    pub fn from_json(raw: Box<RawValue>) -> Result<Self, Malformed> {
+        let head = serde_json::from_str(raw.get())?;
+        Ok(Self { raw, head })
+    }
+
+    /// The whole task, as the server sent it.
+    pub fn json(&self) -> &str {
+        self.raw.get()
+    }
+
+    /// `inputData`, as the server sent it; `{}` where there is none.
+    pub fn input_data(&self) -> &str {
+        #[derive(Deserialize)]
+        struct Input<'a> {
+            #[serde(borrow, rename = "inputData")]
+            value: Option<&'a RawValue>,
+        }
+        serde_json::from_str::<Input<'_>>(self.raw.get())
+            .ok()
+            .and_then(|i| i.value)
+            .map_or("{}", RawValue::get)
+    }
+
+    /// `outputData`, as the server sent it: what the last `IN_PROGRESS` update left there.
+    /// An update replaces it, so a task that is handed back must echo it.
+    pub fn output_data(&self) -> Option<Box<RawValue>> {
+        #[derive(Deserialize)]
+        struct Output {
+            #[serde(rename = "outputData")]
+            value: Option<Box<RawValue>>,
+        }
+        serde_json::from_str::<Output>(self.raw.get()).ok()?.value
+    }
+
+    /// The attempt's id: each retry has a new one.
+    pub fn task_id(&self) -> &str {
+        &self.head.task_id
+    }
+
+    /// The workflow it belongs to.
+    pub fn workflow_id(&self) -> &str {
+        &self.head.workflow_instance_id
+    }
+
+    /// The workflow definition's name, `""` where the server left it out.
+    pub fn workflow_type(&self) -> &str {
+        self.head.workflow_type.as_deref().unwrap_or_default()
+    }
+
+    /// The task type it was polled by.
+    pub fn task_type(&self) -> &str {
+        &self.head.task_type
+    }
+
+    /// The task definition's name; for SIMPLE tasks equal to the type.
+    pub fn task_def_name(&self) -> &str {
+        self.head
+            .task_def_name
+            .as_deref()
+            .unwrap_or(&self.head.task_type)
+    }
+
+    /// The task's name within its workflow.
+    pub fn reference_name(&self) -> &str {
+        &self.head.reference_task_name
+    }
+
+    /// The domain it was scheduled to.
+    pub fn domain(&self) -> Option<&str> {
+        self.head.domain.as_deref().filter(|d| !d.is_empty())
+    }
+
+    /// Who polled it last.
+    pub fn worker_id(&self) -> Option<&str> {
+        self.head.worker_id.as_deref()
+    }
+
+    /// Its state when it was read.
+    pub fn status(&self) -> TaskStatus {
+        self.head.status
+    }
+
+    /// Why it did not complete; on a retry, why the attempt before did not.
+    pub fn reason(&self) -> Option<&str> {
+        self.head.reason_for_incompletion.as_deref()
+    }
+
+    /// 0 for the first attempt.
+    pub fn retry_count(&self) -> u32 {
+        self.head.retry_count
+    }
+
+    /// How often this id was polled, this time included.
+    pub fn poll_count(&self) -> u32 {
+        self.head.poll_count
+    }
+
+    /// When it was put into the queue; never reset while the id stays the same.
+    pub fn scheduled_time(&self) -> i64 {
+        self.head.scheduled_time
+    }
+
+    /// When it was first polled; never reset while the id stays the same.
+    pub fn start_time(&self) -> i64 {
+        self.head.start_time
+    }
+
+    /// When the first of its attempts started; 0 where the server does not say.
+    pub fn first_start_time(&self) -> i64 {
+        self.head.first_start_time
+    }
+
+    /// When it was last changed; a lease counts from here.
+    pub fn update_time(&self) -> i64 {
+        self.head.update_time
+    }
+
+    /// When it ended; 0 before that.
+    pub fn end_time(&self) -> i64 {
+        self.head.end_time
+    }
+
+    /// The lease, in seconds; 0 means none.
+    pub fn response_timeout_seconds(&self) -> u64 {
+        self.head.response_timeout_seconds
+    }
+
+    /// How long it is hidden from polls after an `IN_PROGRESS` update, in seconds.
+    pub fn callback_after_seconds(&self) -> i64 {
+        self.head.callback_after_seconds
+    }
+
+    /// `timeoutSeconds` of its definition: counts from `start_time`, cannot be extended, 0 is off.
+    pub fn timeout_seconds(&self) -> u64 {
+        self.definition().map_or(0, |d| d.timeout_seconds)
+    }
+
+    /// `pollTimeoutSeconds` of its definition, `None` when off.
+    pub fn poll_timeout_seconds(&self) -> Option<u64> {
+        self.definition()
+            .and_then(|d| d.poll_timeout_seconds)
+            .filter(|&s| s > 0)
+    }
+
+    /// Where the server stored the input when it was too large to send; `inputData` is `{}` then.
+    pub fn external_input_path(&self) -> Option<&str> {
+        self.head.external_input_payload_storage_path.as_deref()
+    }
+
+    fn definition(&self) -> Option<&Definition> {
+        self.head.workflow_task.as_ref()?.task_definition.as_ref()
+    }
+}
+
+impl<'de> Deserialize<'de> for Task {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Self::from_json(raw).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a worker may set a task to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum UpdateStatus {
+    /// Back into the queue, hidden for `callback_after_seconds`.
+    InProgress,
+    /// Done.
+    Completed,
+    /// Failed; Conductor retries by the task's definition.
+    Failed,
+    /// Failed, not to be retried.
+    FailedWithTerminalError,
+    /// Ends the workflow as TERMINATED.
+    Canceled,
+}
+
+/// The report on a task. Both ids must be the task's own: the server does not check that
+/// they belong together.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskResult {
+    /// The workflow's id.
+    pub workflow_instance_id: String,
+    /// The task's id.
+    pub task_id: String,
+    /// The new status.
+    pub status: UpdateStatus,
+    /// Overwrites the task's worker id, so always sent.
+    pub worker_id: String,
+    /// Replaces the task's output; a JSON object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_data: Option<Box<RawValue>>,
+    /// At most 500 characters are kept by the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason_for_incompletion: Option<String>,
+    /// With [`UpdateStatus::InProgress`]: how long polls do not see it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub callback_after_seconds: u64,
+    /// The server keeps the first ten of an update.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<TaskLog>,
+}
+
+/// A line of a task's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskLog {
+    /// The text.
+    pub log: String,
+    /// Epoch milliseconds.
+    #[serde(default)]
+    pub created_time: i64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLLED: &str = r#"{"taskType":"t","status":"IN_PROGRESS","inputData":{"n": 1.50},"outputData":{"ckpt":1},
+      "referenceTaskName":"r","retryCount":1,"pollCount":2,"taskDefName":"t","scheduledTime":10,"startTime":20,
+      "responseTimeoutSeconds":60,"workflowInstanceId":"w","taskId":"i","domain":"","executionMetadata":{"empty":true},
+      "workflowTask":{"name":"t","taskDefinition":{"timeoutSeconds":90,"pollTimeoutSeconds":5}},"unknown":[1]}"#;
+
+    fn task(json: &str) -> Task {
+        Task::from_json(RawValue::from_string(json.to_owned()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn json_passes_through_untouched() {
+        let t = task(POLLED);
+        assert_eq!(t.json(), POLLED);
+        assert_eq!(t.input_data(), r#"{"n": 1.50}"#);
+        assert_eq!(t.output_data().unwrap().get(), r#"{"ckpt":1}"#);
+    }
+
+    #[test]
+    fn what_the_sidecar_needs_is_read() {
+        let t = task(POLLED);
+        assert_eq!(
+            (t.task_id(), t.workflow_id(), t.reference_name()),
+            ("i", "w", "r")
+        );
+        assert_eq!(t.domain(), None, "an empty domain is none");
+        assert_eq!(
+            (t.timeout_seconds(), t.poll_timeout_seconds()),
+            (90, Some(5))
+        );
+        assert_eq!(t.response_timeout_seconds(), 60);
+    }
+
+    #[test]
+    fn little_is_required() {
+        let t = task(r#"{"status":"SCHEDULED","taskId":"i","workflowInstanceId":"w"}"#);
+        assert_eq!(
+            (
+                t.input_data(),
+                t.timeout_seconds(),
+                t.poll_timeout_seconds()
+            ),
+            ("{}", 0, None)
+        );
+        assert!(Task::from_json(RawValue::from_string("{}".to_owned()).unwrap()).is_err());
+    }
+
+    #[test]
+    fn what_is_not_set_is_not_sent() {
+        let result = TaskResult {
+            workflow_instance_id: "w".into(),
+            task_id: "i".into(),
+            status: UpdateStatus::FailedWithTerminalError,
+            worker_id: "me".into(),
+            output_data: None,
+            reason_for_incompletion: None,
+            callback_after_seconds: 0,
+            logs: vec![],
+        };
+        assert_eq!(
+            serde_json::to_string(&result).unwrap(),
+            r#"{"workflowInstanceId":"w","taskId":"i","status":"FAILED_WITH_TERMINAL_ERROR","workerId":"me"}"#
+        );
+    }
+}
