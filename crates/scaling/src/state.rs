@@ -1,0 +1,85 @@
+//! What is remembered between decisions.
+
+use crate::{Instant, window::Window};
+
+/// What is remembered between decisions. Opaque; it starts with [`State::restarted`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// When this memory began: nothing is lowered before a window has been seen.
+    pub(crate) since: Instant,
+    /// The decision before.
+    pub(crate) last: Option<Instant>,
+    /// Mean start-up, in seconds (T).
+    pub(crate) start_up: f64,
+    /// Pods wanted, as they were computed.
+    pub(crate) wants: Window<f64>,
+    pub(crate) tasks: Vec<TaskState>,
+    /// Since when a queue size has been missing.
+    pub(crate) blind_since: Option<Instant>,
+    /// When the number was last raised for that.
+    pub(crate) blind_raise: Option<Instant>,
+}
+
+/// What is remembered of one task type.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TaskState {
+    /// Decayed slot-seconds executing, and decayed count of tasks: their ratio is S.
+    pub(crate) executed: f64,
+    pub(crate) count: f64,
+    /// The part of the queue that free slots were seen not to take (U).
+    pub(crate) unworkable: f64,
+    pub(crate) backlog: Window<f64>,
+    pub(crate) flows: Window<Flow>,
+}
+
+/// Slot-seconds between two samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Flow {
+    pub(crate) executing: f64,
+    pub(crate) occupied: f64,
+    pub(crate) seconds: f64,
+}
+
+impl Default for TaskState {
+    fn default() -> Self {
+        // A first guess of one task of 1 s: it errs low and is outweighed within a few tasks.
+        Self {
+            executed: 1.0,
+            count: 1.0,
+            unworkable: 0.0,
+            backlog: Window::default(),
+            flows: Window::default(),
+        }
+    }
+}
+
+/// The first guess of a pod's start-up, in seconds: an image that is there, a slow handler.
+const START_UP: f64 = 30.0;
+
+impl State {
+    /// Nothing is remembered. Also what a restarted operator begins with: it does not lower
+    /// anything before one window has been seen.
+    pub fn restarted(now: Instant) -> Self {
+        Self {
+            since: now,
+            last: None,
+            start_up: START_UP,
+            wants: Window::default(),
+            tasks: Vec::new(),
+            blind_since: None,
+            blind_raise: None,
+        }
+    }
+
+    /// The learnt start-up, in seconds.
+    pub fn start_up_seconds(&self) -> f64 {
+        self.start_up
+    }
+}
+
+impl TaskState {
+    /// S: mean seconds a task holds the handler.
+    pub(crate) fn execution_seconds(&self) -> f64 {
+        (self.executed / self.count.max(1e-9)).max(1e-4)
+    }
+}

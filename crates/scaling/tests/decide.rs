@@ -1,0 +1,341 @@
+//! What `decide` must do, by example and by property.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use scaling::{Decision, Instant, Policy, Reason, Sample, State, TaskPolicy, TaskSample, decide};
+
+const TICK: u64 = 5;
+
+fn at(seconds: u64) -> Instant {
+    Instant::at(Duration::from_secs(seconds))
+}
+
+/// W = 60 s, so D = 36 s and H = 30 s; pods of four slots.
+fn policy() -> Policy {
+    Policy {
+        max_wait: Duration::from_secs(60),
+        drain_within: None,
+        min: 0,
+        max: 50,
+        slots: 4,
+        tasks: vec![TaskPolicy::default()],
+    }
+}
+
+fn sample(current: u32, queue: Option<u64>) -> Sample {
+    Sample {
+        current,
+        ready: current,
+        stats_complete: true,
+        tasks: vec![TaskSample {
+            queue,
+            ..TaskSample::default()
+        }],
+        ..Sample::default()
+    }
+}
+
+/// All pods busy with tasks of one second.
+fn busy(current: u32, queue: u64) -> Sample {
+    let slots = current * 4;
+    let mut s = sample(current, Some(queue));
+    s.tasks[0].running = slots;
+    s.tasks[0].started = u64::from(slots) * TICK;
+    s.tasks[0].ended = u64::from(slots) * TICK;
+    s.tasks[0].executing_seconds = f64::from(slots) * 5.0;
+    s.tasks[0].occupied_seconds = f64::from(slots) * 5.0;
+    s
+}
+
+fn idle(current: u32) -> Sample {
+    let mut s = sample(current, Some(0));
+    s.idle = current;
+    s.tasks[0].idle_slot = true;
+    s
+}
+
+/// Feeds samples, one a tick, asking for what was decided.
+fn run(
+    policy: &Policy,
+    mut state: State,
+    from: u64,
+    ticks: u64,
+    mut next: impl FnMut(u32) -> Sample,
+    mut current: u32,
+) -> (Vec<Decision>, State) {
+    let mut decisions = Vec::new();
+    for i in 0..ticks {
+        let (d, s) = decide(policy, state, &next(current), at(from + i * TICK));
+        current = d.replicas;
+        state = s;
+        decisions.push(d);
+    }
+    (decisions, state)
+}
+
+#[test]
+fn from_zero_to_all_that_is_needed_in_one_step() {
+    let (d, _) = decide(
+        &policy(),
+        State::restarted(at(0)),
+        &sample(0, Some(1000)),
+        at(0),
+    );
+    // 1000 tasks of 1 s in 36 s: 28 slots; a pod needs 30 s of these, so 9 s are left: 111 slots.
+    assert_eq!((d.replicas, d.reason), (28, Reason::ScaledUp));
+    assert!(
+        d.message().contains("0 → 28 pods: 1000 tasks wait"),
+        "{}",
+        d.message()
+    );
+}
+
+#[test]
+fn one_task_takes_one_pod() {
+    let (d, _) = decide(
+        &policy(),
+        State::restarted(at(0)),
+        &sample(0, Some(1)),
+        at(0),
+    );
+    assert_eq!(d.replicas, 1);
+}
+
+#[test]
+fn a_steady_load_keeps_its_pods() {
+    let (d, _) = run(&policy(), State::restarted(at(0)), 0, 60, |_| busy(5, 0), 5);
+    let last = d.last().unwrap();
+    assert_eq!((last.replicas, last.reason), (5, Reason::Steady));
+}
+
+#[test]
+fn no_work_goes_to_zero_but_not_before_a_window_is_full() {
+    let (d, _) = run(&policy(), State::restarted(at(0)), 0, 12, idle, 5);
+    let first_zero = d.iter().position(|d| d.replicas == 0).unwrap() as u64 * TICK;
+    assert_eq!(first_zero, 30);
+    assert_eq!(d[1].reason, Reason::HeldByWindow);
+}
+
+#[test]
+fn busy_pods_are_not_taken_away() {
+    let (d, _) = run(
+        &policy(),
+        State::restarted(at(0)),
+        0,
+        30,
+        |_| {
+            let mut s = idle(10);
+            s.idle = 7;
+            s.tasks[0].running = 3;
+            s
+        },
+        10,
+    );
+    assert_eq!(d.last().unwrap().replicas, 3);
+    let (d, _) = run(
+        &policy(),
+        State::restarted(at(0)),
+        0,
+        30,
+        |_| {
+            let mut s = idle(10);
+            s.idle = 0;
+            s.tasks[0].running = 10;
+            s
+        },
+        10,
+    );
+    assert_eq!(
+        (d.last().unwrap().replicas, d.last().unwrap().reason),
+        (10, Reason::HeldByBusyPods)
+    );
+}
+
+#[test]
+fn an_unreadable_queue_holds_and_later_raises() {
+    let (_, state) = run(&policy(), State::restarted(at(0)), 0, 20, |_| busy(5, 0), 5);
+    let (d, _) = run(
+        &policy(),
+        state,
+        100,
+        12,
+        |current| {
+            let mut s = busy(current, 0);
+            s.tasks[0].queue = None;
+            s
+        },
+        5,
+    );
+    assert!(d.windows(2).all(|w| w[1].replicas >= w[0].replicas));
+    assert_eq!(d[0].reason, Reason::StaleMetrics);
+    assert!(
+        d.iter()
+            .any(|d| d.reason == Reason::RaisedBlind && d.replicas == 8)
+    );
+}
+
+#[test]
+fn at_zero_without_queue_sizes_one_pod_looks_after_a_while() {
+    let (d, _) = run(
+        &policy(),
+        State::restarted(at(0)),
+        0,
+        10,
+        |c| sample(c, None),
+        0,
+    );
+    assert_eq!(d[5].replicas, 0, "not before W/2");
+    assert_eq!((d[6].replicas, d[6].reason), (1, Reason::RaisedBlind));
+    assert_eq!(d[9].replicas, 1, "and no more than one");
+}
+
+#[test]
+fn delayed_tasks_start_no_pods_once_a_free_slot_saw_them() {
+    let (d, _) = run(
+        &policy(),
+        State::restarted(at(0)),
+        0,
+        30,
+        |c| {
+            let mut s = idle(c);
+            s.tasks[0].queue = Some(5000);
+            s
+        },
+        1,
+    );
+    assert!(d.iter().all(|d| d.replicas == 1), "a pod stays to poll");
+}
+
+#[test]
+fn limits_are_said() {
+    let mut p = policy();
+    p.max = 3;
+    let (d, _) = decide(&p, State::restarted(at(0)), &sample(0, Some(1000)), at(0));
+    assert_eq!((d.replicas, d.reason), (3, Reason::CappedByMaxReplicas));
+    let mut p = policy();
+    p.tasks[0].exec_limit = Some(8);
+    let (d, _) = decide(&p, State::restarted(at(0)), &sample(0, Some(1000)), at(0));
+    assert_eq!(d.replicas, 2);
+    p.min = 4;
+    let (d, _) = decide(&p, State::restarted(at(0)), &sample(0, Some(0)), at(0));
+    assert_eq!((d.replicas, d.reason), (4, Reason::AtMinReplicas));
+}
+
+#[test]
+fn a_type_with_few_slots_a_pod_needs_more_pods() {
+    let mut p = policy();
+    let (all, _) = decide(&p, State::restarted(at(0)), &sample(0, Some(400)), at(0));
+    p.tasks[0].cap = Some(1);
+    let (one, _) = decide(&p, State::restarted(at(0)), &sample(0, Some(400)), at(0));
+    assert!(
+        one.replicas >= 3 * all.replicas,
+        "{} {}",
+        one.replicas,
+        all.replicas
+    );
+}
+
+#[test]
+fn execution_times_are_learnt() {
+    // Tasks of 10 s: 20 slots end 2 a second.
+    let seen = |queue| {
+        let mut s = busy(5, queue);
+        s.tasks[0].started = 10;
+        s.tasks[0].ended = 10;
+        s
+    };
+    let (_, state) = run(&policy(), State::restarted(at(0)), 0, 60, |_| seen(0), 5);
+    let (d, _) = decide(&policy(), state, &seen(360), at(300));
+    let s = d.terms.tasks[0].execution_seconds;
+    assert!((9.0..11.0).contains(&s), "{s}");
+    assert!(
+        d.replicas > 25,
+        "360 tasks of 10 s in 36 s are 100 slots and more"
+    );
+}
+
+prop_compose! {
+    fn any_task()(
+        queue in prop::option::of(prop_oneof![0u64..5000, Just(u64::MAX)]),
+        running in 0u32..400, leaving in 0u32..50, idle_slot: bool,
+        started in prop_oneof![0u64..1000, Just(u64::MAX)], ended in 0u64..1000,
+        executing_seconds in prop_oneof![0.0..2000.0, Just(f64::NAN), Just(f64::INFINITY), Just(-1.0)],
+        extra in 0.0..500.0,
+    ) -> TaskSample {
+        TaskSample {
+            queue, running, leaving, idle_slot, started, ended, executing_seconds,
+            occupied_seconds: executing_seconds + extra,
+        }
+    }
+}
+
+prop_compose! {
+    fn any_sample()(
+        ready in 0u32..60, starting in 0u32..20, idle_percent in 0u32..=100,
+        oldest in 0u64..600, ups in prop::collection::vec(0u64..100, 0..3),
+        stats_complete: bool, server_away in prop::bool::weighted(0.1),
+        tasks in prop::collection::vec(any_task(), 0..3),
+    ) -> Sample {
+        Sample {
+            current: 0,
+            ready, starting,
+            idle: ready * idle_percent / 100,
+            oldest_starting: Duration::from_secs(oldest),
+            started_up: ups.into_iter().map(Duration::from_secs).collect(),
+            stats_complete, server_away, tasks,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_is_seen(
+        samples in prop::collection::vec((any_sample(), 0u64..30), 1..40),
+        min in 0u32..5, max in 0u32..60, slots in 0u32..10,
+    ) {
+        let policy = Policy {
+            min, max, slots,
+            tasks: vec![TaskPolicy::default(), TaskPolicy { cap: Some(1), exec_limit: Some(20) }],
+            ..policy()
+        };
+        let (mut state, mut now, mut current) = (State::restarted(at(0)), 0, 0);
+        for (mut sample, pause) in samples {
+            now += pause;
+            sample.current = current;
+            let (d, next) = decide(&policy, state.clone(), &sample, at(now));
+            let (again, _) = decide(&policy, state, &sample, at(now));
+            prop_assert_eq!(&d.replicas, &again.replicas, "the same inputs, the same decision");
+            let known = sample.stats_complete
+                && (0..2).all(|i| sample.tasks.get(i).is_some_and(|t| t.queue.is_some()));
+            prop_assert!(known || d.replicas >= current, "lowered blindly: {d:?}");
+            let busy = sample.ready - sample.idle;
+            prop_assert!(d.replicas >= current.min(busy), "took a busy pod: {d:?}");
+            prop_assert!(d.replicas <= max.max(current), "above max: {d:?}");
+            if d.replicas > current {
+                prop_assert!(d.replicas <= max);
+            }
+            if !sample.server_away || sample.ready == 0 {
+                prop_assert!(d.replicas >= min.min(max), "below min: {d:?}");
+            }
+            prop_assert!(d.terms.want.is_finite());
+            prop_assert!(!d.message().is_empty());
+            current = d.replicas;
+            state = next;
+        }
+    }
+
+    #[test]
+    fn more_backlog_never_means_fewer_pods(
+        ticks in 0u64..30, current in 0u32..20, a in 0u64..10_000, b in 0u64..10_000,
+    ) {
+        let (_, state) = run(&policy(), State::restarted(at(0)), 0, ticks, |_| busy(current, 10), current);
+        let (less, more) = (a.min(b), a.max(b));
+        let when = at(ticks * TICK);
+        let (few, _) = decide(&policy(), state.clone(), &busy(current, less), when);
+        let (many, _) = decide(&policy(), state, &busy(current, more), when);
+        prop_assert!(few.replicas <= many.replicas);
+    }
+}
