@@ -1,0 +1,30 @@
+# Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
+.PHONY: demo test check generate cluster e2e conformance images clean
+
+demo: ## the main job on this machine: a worker, an in-memory Conductor, a load
+	cargo run --release -q -p kubectl-conductor -- dev examples/greet/worker.yaml examples/greet/workflow.json --command 'app=cargo run --release -q -p greet' --load 500
+
+test: ## everything: lints, unit and property tests, chart, conformance, end to end on a real cluster
+	tests/run
+
+check: ## formatting and lints only
+	tests/check
+
+generate: ## rewrites what is generated: crds/, the chart's copy, the references in docs/
+	UPDATE=1 cargo test -q -p api -p operator -p worker-sidecar
+	tests/chart/sync
+
+cluster: ## a real one-node Kubernetes and a real Conductor; prints how to reach them
+	tests/cluster/get && tests/cluster/bed up
+
+e2e: ## the end-to-end suite on a real cluster
+	cargo test -p cluster
+
+conformance: ## the in-memory Conductor and the real one against one suite
+	cargo test -p conformance
+
+images: ## container images of the operator, the sidecar and the example
+	tests/cluster/images
+
+clean: ## ends what `make cluster` started and removes build output; keeps the cache
+	tests/cluster/bed down; cargo clean
