@@ -1,0 +1,51 @@
+//! The cases, in their order.
+
+use anyhow::Result;
+use cluster::Bed;
+
+mod install;
+mod refused;
+mod work;
+
+/// A case by its name.
+pub(crate) type Case = (&'static str, fn(&Bed) -> Result<()>);
+
+/// Where the operator is installed.
+const OPERATOR: &str = "conductor-system";
+/// Where the workers are.
+const WORKERS: &str = "e2e";
+
+pub(crate) const ALL: &[Case] = &[
+    (
+        "helm_install_and_upgrade_update_the_crd",
+        install::helm_install_and_upgrade_update_the_crd,
+    ),
+    (
+        "monitors_are_accepted_by_the_real_crds",
+        install::monitors_are_accepted_by_the_real_crds,
+    ),
+    (
+        "bad_manifests_are_refused_with_what_to_write",
+        refused::bad_manifests_are_refused_with_what_to_write,
+    ),
+    (
+        "a_worker_starts_with_no_pods_and_says_so",
+        work::a_worker_starts_with_no_pods_and_says_so,
+    ),
+    (
+        "five_hundred_workflows_through_a_rolling_update",
+        work::five_hundred_workflows_through_a_rolling_update,
+    ),
+    (
+        "scale_follows_an_external_hand",
+        work::scale_follows_an_external_hand,
+    ),
+    (
+        "deletion_leaves_nothing_behind",
+        work::deletion_leaves_nothing_behind,
+    ),
+    (
+        "helm_uninstall_keeps_the_resources",
+        install::helm_uninstall_keeps_the_resources,
+    ),
+];

@@ -1,0 +1,308 @@
+//! A worker's life: none, many, another version, none, gone.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use cluster::{Bed, Load, root, until};
+use conductor_client::{TaskDef, WorkflowDef};
+use serde_json::{Map, Value, json};
+
+use super::WORKERS;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// `examples/greet/worker.yaml`, with Conductor behind the address that it names.
+pub(crate) fn a_worker_starts_with_no_pods_and_says_so(bed: &Bed) -> Result<()> {
+    let definition: WorkflowDef = serde_json::from_str(&fs::read_to_string(
+        root().join("examples/greet/workflow.json"),
+    )?)?;
+    // A retry would be seen at once, and a lost task soon.
+    let task = TaskDef {
+        retry_delay_seconds: Some(1),
+        response_timeout_seconds: Some(20),
+        ..TaskDef::named("greet")
+    };
+    bed.wait(bed.conductor.register_task_defs(&[task]))?;
+    bed.wait(bed.conductor.register_workflow_defs(&[definition]))?;
+
+    let manifest = fs::read_to_string(root().join("examples/greet/worker.yaml"))?;
+    bed.kubectl_with(&["apply", "-n", WORKERS, "-f", "-"], &here(bed, &manifest)?)?;
+    until("the worker is Ready with no pods", MINUTE, || {
+        let w = bed.get(&["conductorworker", "greet", "-n", WORKERS])?;
+        let ready = condition(&w, "Ready") == Some("True")
+            && condition(&w, "ConnectionHealthy") == Some("True");
+        ensure!(ready, "its status is {}", w["status"]);
+        Ok((replicas(&w) == 0).then_some(()))
+    })?;
+    let line = bed.kubectl(&["get", "conductorworkers", "-n", WORKERS])?;
+    for column in ["DESIRED", "READY", "BUSY", "QUEUE", "REASON", "AGE"] {
+        ensure!(line.contains(column), "no column {column} in:\n{line}");
+    }
+    Ok(())
+}
+
+/// The manifest for this bed: where its Conductor and its images are.
+fn here(bed: &Bed, manifest: &str) -> Result<String> {
+    let url = "http://conductor.conductor.svc:8080/api";
+    let image = "greet:dev";
+    ensure!(
+        manifest.contains(url) && manifest.contains(image),
+        "the example changed; change this too"
+    );
+    let (prefix, tag) = (bed.fact("IMAGE_PREFIX")?, bed.fact("IMAGE_TAG")?);
+    Ok(manifest
+        .replace(url, bed.fact("CONDUCTOR_POD_URL")?)
+        .replace(image, &format!("{prefix}/greet:{tag}")))
+}
+
+pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Result<()> {
+    let ledger = start_ledger(bed)?;
+    // A second each, so that the work outlasts the update, and every execution written down.
+    set_env(
+        bed,
+        &json!([
+            {"name": "GREET_MILLIS", "value": "1000"},
+            {"name": "GREET_LEDGER_URL", "value": ledger},
+        ]),
+    )?;
+
+    let mut most = 0;
+    let mut load = Load::new(bed, "greeting");
+    let input = |n: usize| object(&json!({"name": format!("number {n}")}));
+    load.start(250, input)?;
+    until("several pods are ready and at work", 3 * MINUTE, || {
+        let w = bed.get(&["conductorworker", "greet", "-n", WORKERS])?;
+        most = most.max(ready_replicas(&w));
+        ensure!(most >= 2, "at most {most} pods were ready: {}", w["status"]);
+        Ok((load.ended()? >= 25).then_some(()))
+    })?;
+    sidecar_metrics_show_the_work(bed)?;
+
+    // A new version in the middle of it, and more work while it rolls.
+    let before = pods(bed)?;
+    set_env(
+        bed,
+        &json!([
+            {"name": "GREET_MILLIS", "value": "900"},
+            {"name": "GREET_LEDGER_URL", "value": ledger},
+        ]),
+    )?;
+    load.start(250, |n| object(&json!({"name": format!("number {n}")})))?;
+    load.finish(5 * MINUTE)?;
+    until("no pod of the old version is left", 3 * MINUTE, || {
+        let now = pods(bed)?;
+        let left: Vec<_> = now.iter().filter(|p| before.contains(p)).collect();
+        ensure!(left.is_empty(), "still there: {left:?}");
+        Ok(Some(()))
+    })?;
+
+    let outcome = load.check(|n| object(&json!({"greeting": format!("Hello, number {n}!")})))?;
+    ensure!(
+        outcome.wrong.is_empty(),
+        "{} wrong:\n{}",
+        outcome.wrong.len(),
+        outcome.wrong.join("\n")
+    );
+    ensure!(outcome.tasks.len() == 500, "{} tasks", outcome.tasks.len());
+    let written = bed.from_pod(WORKERS, "ledger", 8080, "ledger")?;
+    let mut executions: Vec<&str> = written.lines().collect();
+    executions.sort_unstable();
+    let expected: Vec<&str> = outcome.tasks.iter().map(String::as_str).collect();
+    ensure!(
+        executions == expected,
+        "the handlers wrote down {} executions of {} tasks",
+        executions.len(),
+        expected.len()
+    );
+
+    until("no pod is left", 4 * MINUTE, || {
+        let w = bed.get(&["conductorworker", "greet", "-n", WORKERS])?;
+        ensure!(
+            replicas(&w) == 0 && pods(bed)?.is_empty(),
+            "its status is {}",
+            w["status"]
+        );
+        Ok(Some(()))
+    })
+}
+
+/// A greeter that only keeps the ledger, outside of the worker.
+fn start_ledger(bed: &Bed) -> Result<String> {
+    let image = format!(
+        "{}/greet:{}",
+        bed.fact("IMAGE_PREFIX")?,
+        bed.fact("IMAGE_TAG")?
+    );
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ledger"},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "ledger", "image": image,
+                "readinessProbe": {"httpGet": {"path": "/ledger", "port": 8080}, "periodSeconds": 1},
+            }],
+        },
+    });
+    bed.kubectl_with(&["apply", "-n", WORKERS, "-f", "-"], &pod.to_string())?;
+    bed.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/ledger",
+        "-n",
+        WORKERS,
+        "--timeout=60s",
+    ])?;
+    let pod = bed.get(&["pod", "ledger", "-n", WORKERS])?;
+    let ip = pod["status"]["podIP"]
+        .as_str()
+        .context("the ledger has no address")?;
+    Ok(format!("http://{ip}:8080/ledger"))
+}
+
+fn set_env(bed: &Bed, env: &Value) -> Result<()> {
+    let patch =
+        json!([{"op": "add", "path": "/spec/template/spec/containers/0/env", "value": env}]);
+    bed.kubectl(&[
+        "patch",
+        "conductorworker",
+        "greet",
+        "-n",
+        WORKERS,
+        "--type=json",
+        "-p",
+        &patch.to_string(),
+    ])
+    .map(drop)
+}
+
+fn sidecar_metrics_show_the_work(bed: &Bed) -> Result<()> {
+    let pod = pods(bed)?.into_iter().next().context("no pod")?;
+    until("the sidecar's metrics show the work", MINUTE, || {
+        let text = bed.from_pod(WORKERS, &pod, 2112, "metrics")?;
+        for name in [
+            "task_poll_counter",
+            "task_poll_total",
+            "task_execution_started_total",
+            "task_execute_time",
+        ] {
+            let shown = text.lines().any(|line| {
+                line.starts_with(&format!("{name}{{"))
+                    && line.contains("taskType=\"greet\"")
+                    && line
+                        .rsplit(' ')
+                        .next()
+                        .and_then(|v| v.parse::<f64>().ok())
+                        .is_some_and(|v| v > 0.0)
+            });
+            ensure!(shown, "{name} shows nothing in:\n{text}");
+        }
+        Ok(Some(()))
+    })
+}
+
+pub(crate) fn scale_follows_an_external_hand(bed: &Bed) -> Result<()> {
+    let patch = json!({"spec": {"scaling": {"mode": "External", "maxWait": null}, "replicas": 0}});
+    let patch = patch.to_string();
+    bed.kubectl(&[
+        "patch",
+        "conductorworker",
+        "greet",
+        "-n",
+        WORKERS,
+        "--type=merge",
+        "-p",
+        &patch,
+    ])?;
+    for wanted in ["2", "0"] {
+        let replicas = format!("--replicas={wanted}");
+        bed.kubectl(&["scale", "conductorworker/greet", "-n", WORKERS, &replicas])?;
+        until("the pods follow", 2 * MINUTE, || {
+            let w = bed.get(&["conductorworker", "greet", "-n", WORKERS])?;
+            ensure!(
+                ready_replicas(&w).to_string() == wanted,
+                "its status is {}",
+                w["status"]
+            );
+            Ok((pods(bed)?.len().to_string() == wanted).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+pub(crate) fn deletion_leaves_nothing_behind(bed: &Bed) -> Result<()> {
+    bed.kubectl(&[
+        "scale",
+        "conductorworker/greet",
+        "-n",
+        WORKERS,
+        "--replicas=1",
+    ])?;
+    until("a pod is ready", MINUTE, || {
+        let w = bed.get(&["conductorworker", "greet", "-n", WORKERS])?;
+        Ok((ready_replicas(&w) == 1).then_some(()))
+    })?;
+    bed.kubectl(&[
+        "delete",
+        "conductorworker",
+        "greet",
+        "-n",
+        WORKERS,
+        "--timeout=60s",
+    ])?;
+    bed.kubectl(&["delete", "pod", "ledger", "-n", WORKERS, "--timeout=60s"])?;
+    until("nothing of it is left", 2 * MINUTE, || {
+        for kind in [
+            "deployments",
+            "replicasets",
+            "pods",
+            "poddisruptionbudgets",
+            "services",
+            "secrets",
+        ] {
+            let found = bed.get(&[kind, "-n", WORKERS])?;
+            let items = found["items"].as_array().cloned().unwrap_or_default();
+            let names: Vec<_> = items
+                .iter()
+                .map(|i| i["metadata"]["name"].to_string())
+                .collect();
+            ensure!(items.is_empty(), "{kind}: {names:?}");
+        }
+        Ok(Some(()))
+    })
+}
+
+/// The worker's pods, those on their way out included.
+fn pods(bed: &Bed) -> Result<Vec<String>> {
+    let found = bed.get(&[
+        "pods",
+        "-n",
+        WORKERS,
+        "-l",
+        "conductor-oss.org/worker=greet",
+    ])?;
+    let items = found["items"].as_array().cloned().unwrap_or_default();
+    Ok(items
+        .iter()
+        .filter_map(|i| i["metadata"]["name"].as_str().map(str::to_owned))
+        .collect())
+}
+
+fn replicas(worker: &Value) -> u64 {
+    worker["status"]["replicas"].as_u64().unwrap_or(0)
+}
+
+fn ready_replicas(worker: &Value) -> u64 {
+    worker["status"]["readyReplicas"].as_u64().unwrap_or(0)
+}
+
+fn condition<'a>(worker: &'a Value, kind: &str) -> Option<&'a str> {
+    worker["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|c| c["type"] == kind)?["status"]
+        .as_str()
+}
+
+fn object(value: &Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap_or_default()
+}
