@@ -1,1 +1,24 @@
-//! To come.
+//! The controller that turns `ConductorWorker` resources into pods.
+//!
+//! ```text
+//! API server ──watches──> observe ─┐                      ┌─> apply ──> API server
+//!                                  ├─> Observed ─> plan ──┤
+//! Conductor, sidecars ─> sampling ─┘     (pure)      Plan └─> memory, metrics
+//! ```
+//!
+//! `reconcile` is three calls: observe reads, plan decides, apply writes. A failed reading is
+//! a fact in `Observed`, so that Conductor being away stops no rollout.
+//!
+//! # Invariants
+//! - `controller::plan` does no IO, reads no clock and draws no random number (a test looks).
+//! - Only `observe`, `apply` and the watches hold a Kubernetes client; only `sampling` speaks
+//!   to Conductor and to sidecars.
+//! - `apply` has no `if` on the spec.
+
+pub mod worker;
+
+/// The label that a worker's pods carry; its value is the worker's name.
+pub const WORKER_LABEL: &str = "conductor-oss.org/worker";
+
+/// What the operator writes its fields as.
+pub const FIELD_MANAGER: &str = "conductor-worker-operator";

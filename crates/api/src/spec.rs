@@ -73,6 +73,9 @@ const HANDLER_PRE_STOP: &str = "has(self.handler) && has(self.handler.container)
 #[x_kube(validation = Rule::new("!has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Always'")
     .message("template.spec.restartPolicy must be Always; leave it out")
     .field_path(".template"))]
+#[x_kube(validation = Rule::new("!has(self.template.spec.terminationGracePeriodSeconds) || self.template.spec.terminationGracePeriodSeconds >= 15")
+    .message("template.spec.terminationGracePeriodSeconds must be at least 15: the last seconds are for handing back what is unfinished")
+    .field_path(".template"))]
 #[x_kube(validation = Rule::new("self.template.spec.containers.all(c, c.name != 'conductor-sidecar') && (!has(self.template.spec.initContainers) || self.template.spec.initContainers.all(c, c.name != 'conductor-sidecar'))")
     .message("conductor-sidecar is the container that the operator adds; give yours another name")
     .field_path(".template"))]
