@@ -1,0 +1,167 @@
+//! `/tasks`.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Path, State},
+    http::HeaderMap,
+};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::{
+    AppState,
+    answer::{Answer, Result, json, read},
+    query::Query,
+};
+use crate::{
+    shared::Shared,
+    state::{ByReference, Poll, Refused, TaskResult},
+};
+
+/// How long Conductor lets a single poll wait.
+const SINGLE_POLL: Duration = Duration::from_millis(100);
+/// The longest that a batch poll may wait, in milliseconds.
+const LONGEST_POLL: i64 = 5000;
+
+fn poll_of(task_type: String, query: &Query) -> Poll {
+    let owned = |name| query.get(name).map(str::to_owned);
+    Poll {
+        task_type,
+        domain: owned("domain"),
+        worker_id: owned("workerid"),
+    }
+}
+
+async fn poll_one(shared: &Arc<Shared>, poll: Poll) -> Result {
+    match shared.poll(poll, 1, SINGLE_POLL).await.first() {
+        Some(task) => json(task),
+        None => Ok(Answer::Nothing),
+    }
+}
+
+pub(super) async fn poll(
+    State(shared): AppState,
+    Path(task_type): Path<String>,
+    query: Query,
+) -> Result {
+    poll_one(&shared, poll_of(task_type, &query)).await
+}
+
+pub(super) async fn batch_poll(
+    State(shared): AppState,
+    Path(task_type): Path<String>,
+    query: Query,
+) -> Result {
+    let count = query.int("count")?.unwrap_or(1);
+    let timeout = query.int("timeout")?.unwrap_or(100);
+    if timeout > LONGEST_POLL {
+        return Err(Refused::bad(
+            "Long Poll Timeout value cannot be more than 5 seconds",
+        ));
+    }
+    let wait = Duration::from_millis(u64::try_from(timeout).unwrap_or_default());
+    let count = usize::try_from(count).unwrap_or_default();
+    let tasks = shared.poll(poll_of(task_type, &query), count, wait).await;
+    json(&tasks)
+}
+
+pub(super) async fn update(State(shared): AppState, headers: HeaderMap, body: Bytes) -> Result {
+    let result: TaskResult = read(&headers, &body)?;
+    shared
+        .call(|state, now| state.update(result, now))
+        .map(Answer::Text)
+}
+
+pub(super) async fn update_v2(State(shared): AppState, headers: HeaderMap, body: Bytes) -> Result {
+    let result: TaskResult = read(&headers, &body)?;
+    if !result.violations().is_empty() {
+        return Err(Refused::mistake(
+            "Validation failed for argument [0] in public \
+             org.springframework.http.ResponseEntity updateTaskV2: Task ID or Workflow Id cannot \
+             be null or empty",
+        ));
+    }
+    let (polls, worker_id) = (result.ends(), result.worker_id.clone());
+    let next = shared.call(|state, now| {
+        let id = state.update(result, now)?;
+        Ok(state.queue_of(&id))
+    })?;
+    match next.filter(|_| polls) {
+        Some((task_type, domain)) => {
+            let poll = Poll {
+                task_type,
+                domain,
+                worker_id,
+            };
+            poll_one(&shared, poll).await
+        }
+        None => Ok(Answer::Nothing),
+    }
+}
+
+pub(super) async fn update_by_reference(
+    State(shared): AppState,
+    Path((workflow_id, reference, status)): Path<(String, String, String)>,
+    query: Query,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result {
+    let output: Map<String, Value> = read(&headers, &body)?;
+    let by = ByReference {
+        workflow_id: &workflow_id,
+        reference: &reference,
+        status: &status,
+        worker_id: query.get("workerid"),
+    };
+    let updated = shared.call(|state, now| state.update_by_reference(&by, output, now))?;
+    Ok(updated.map_or(Answer::Empty, Answer::Text))
+}
+
+pub(super) async fn update_by_reference_sync(
+    State(shared): AppState,
+    Path((workflow_id, reference, status)): Path<(String, String, String)>,
+    query: Query,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result {
+    let output: Map<String, Value> = read(&headers, &body)?;
+    let by = ByReference {
+        workflow_id: &workflow_id,
+        reference: &reference,
+        status: &status,
+        worker_id: query.get("workerid"),
+    };
+    shared.call(
+        |state, now| match state.update_by_reference(&by, output, now)? {
+            Some(_) => state.workflow_json(&workflow_id, true).map(Answer::Json),
+            None => Err(Refused::missing(format!(
+                "Found no running task {reference} of workflow {workflow_id} to update"
+            ))),
+        },
+    )
+}
+
+pub(super) async fn get(State(shared): AppState, Path(id): Path<String>) -> Result {
+    let task = shared.call(|state, _| state.task(&id).cloned());
+    match task {
+        Some(task) => json(&task),
+        None => Err(Refused::missing(format!("Task not found for taskId: {id}"))),
+    }
+}
+
+pub(super) async fn log(State(shared): AppState, Path(id): Path<String>, body: Bytes) -> Result {
+    if body.is_empty() {
+        return Err(Refused::mistake("Required request body is missing"));
+    }
+    let line = String::from_utf8_lossy(&body).into_owned();
+    shared.call(|state, now| state.log(&id, line, now));
+    Ok(Answer::Empty)
+}
+
+pub(super) async fn logs(State(shared): AppState, Path(id): Path<String>) -> Result {
+    shared.call(|state, _| match state.logs(&id) {
+        [] => Ok(Answer::Nothing),
+        lines => json(lines),
+    })
+}

@@ -1,0 +1,200 @@
+//! The state behind a lock, with a clock, and who waits for what.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    faults::Faults,
+    state::{Poll, State, Task},
+};
+
+/// When a batch poll that found some tasks, but fewer than it asked for, is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchFill {
+    /// At its time-out, as servers on SQL up to 3.32.
+    Sql,
+    /// At once, as servers on Redis.
+    #[default]
+    Redis,
+}
+
+impl std::str::FromStr for BatchFill {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s {
+            "sql" => Ok(Self::Sql),
+            "redis" => Ok(Self::Redis),
+            other => Err(format!("{other:?} is not a batch fill; write sql or redis")),
+        }
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    inner: Mutex<Inner>,
+    fill: BatchFill,
+    clock: Clock,
+    /// Something is due earlier than the timer thought.
+    earlier: Notify,
+    pub(crate) faults: Faults,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    /// Long polls by queue.
+    waiting: HashMap<Arc<str>, Arc<Notify>>,
+    /// What the timer waits for.
+    armed: Option<i64>,
+}
+
+/// Epoch milliseconds that never go back.
+#[derive(Debug)]
+struct Clock {
+    epoch: i64,
+    since: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            epoch: epoch.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
+            since: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> i64 {
+        let passed = self.since.elapsed().as_millis();
+        self.epoch + i64::try_from(passed).unwrap_or(i64::MAX - self.epoch)
+    }
+
+    fn instant(&self, at: i64) -> Instant {
+        let ahead = u64::try_from(at - self.epoch).unwrap_or(0);
+        self.since + Duration::from_millis(ahead)
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(fill: BatchFill, keep_ended: usize) -> Self {
+        let clock = Clock::start();
+        // Ids are to differ between runs, no more.
+        let seed = clock.epoch.cast_unsigned() ^ (u64::from(std::process::id()) << 48);
+        Self {
+            inner: Mutex::new(Inner {
+                state: State::new(seed, keep_ended),
+                waiting: HashMap::new(),
+                armed: None,
+            }),
+            fill,
+            clock,
+            earlier: Notify::new(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// Calls the state at the time it is now, and wakes who waits for what changed.
+    pub(crate) fn call<T>(&self, call: impl FnOnce(&mut State, i64) -> T) -> T {
+        let now = self.clock.now();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.state.tick(now);
+        let answer = call(&mut inner.state, now);
+        for queue in inner.state.take_woken() {
+            if let Some(waiting) = inner.waiting.get(&queue) {
+                waiting.notify_one();
+            }
+        }
+        let due = inner.state.next_due();
+        if let Some(at) = due
+            && inner.armed.is_none_or(|armed| at < armed)
+        {
+            inner.armed = due;
+            self.earlier.notify_one();
+        }
+        answer
+    }
+
+    /// Does what is due, for as long as it is polled.
+    pub(crate) async fn run_timer(&self) {
+        loop {
+            let due = {
+                self.call(|_, _| ());
+                let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+                inner.armed = inner.state.next_due();
+                inner.armed
+            };
+            match due {
+                None => self.earlier.notified().await,
+                Some(at) => tokio::select! {
+                    () = tokio::time::sleep_until(self.clock.instant(at)) => {}
+                    () = self.earlier.notified() => {}
+                },
+            }
+        }
+    }
+
+    /// A poll, to its end. Whoever asked may be gone by then; the tasks are given out all the
+    /// same, as in Conductor.
+    pub(crate) async fn poll(
+        self: &Arc<Self>,
+        poll: Poll,
+        count: usize,
+        wait: Duration,
+    ) -> Vec<Task> {
+        let queue = poll.queue();
+        let mut held = Vec::new();
+        if let Some(given) = self.try_poll(&poll, &queue, &mut held, count, wait.is_zero()) {
+            return given;
+        }
+        // In a task of its own: a connection that closes drops the handler, not the poll.
+        let shared = self.clone();
+        let deadline = Instant::now() + wait;
+        let rest = tokio::spawn(async move {
+            let waiting = shared.waiting(&queue);
+            let mut late = false;
+            loop {
+                let mut woken = std::pin::pin!(waiting.notified());
+                woken.as_mut().enable();
+                if let Some(given) = shared.try_poll(&poll, &queue, &mut held, count, late) {
+                    return given;
+                }
+                tokio::select! {
+                    () = woken => {}
+                    () = tokio::time::sleep_until(deadline) => late = true,
+                }
+            }
+        });
+        rest.await.unwrap_or_default()
+    }
+
+    /// One look into the queue; the poll's answer if that ends it.
+    fn try_poll(
+        &self,
+        poll: &Poll,
+        queue: &str,
+        held: &mut Vec<Arc<str>>,
+        count: usize,
+        last: bool,
+    ) -> Option<Vec<Task>> {
+        self.call(|state, now| {
+            held.extend(state.pop(queue, count - held.len()));
+            let enough = match self.fill {
+                BatchFill::Sql => held.len() == count,
+                BatchFill::Redis => !held.is_empty() || count == 0,
+            };
+            (enough || last).then(|| state.hand_out(poll, held, now))
+        })
+    }
+
+    fn waiting(&self, queue: &Arc<str>) -> Arc<Notify> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.waiting.entry(queue.clone()).or_default().clone()
+    }
+}

@@ -1,0 +1,500 @@
+//! What happens next in a workflow: Conductor's decider for a sequence.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{
+    State, expression,
+    queue::{Place, Queue},
+    task::{Task, TaskStatus},
+    task_def::TimeoutPolicy,
+    timers::Event,
+    workflow::{Seen, WorkflowStatus},
+    workflow_def::Step,
+};
+
+/// A domain counts as active for this long after the last poll in it.
+const DOMAIN_ACTIVE: i64 = 10_000;
+
+/// What a look at the last task of a workflow leads to.
+enum Next {
+    /// It is alive: wait.
+    Wait,
+    /// The step of this index comes next.
+    Step(usize),
+    /// The same step again, after the attempt with this id.
+    Retry(Arc<str>),
+    /// The workflow ends like this.
+    End(WorkflowStatus, Option<String>),
+}
+
+impl State {
+    /// Evaluates a workflow: time-outs, retries, the next task, the end.
+    pub(super) fn decide(&mut self, id: &str, now: i64) {
+        let Some(workflow) = self.workflows.get(id) else {
+            return;
+        };
+        if workflow.status.is_terminal() {
+            return;
+        }
+        if let Some(reason) = workflow_timeout(workflow, now) {
+            self.end_workflow(id, WorkflowStatus::TimedOut, Some(reason), now);
+            return;
+        }
+        if workflow.status == WorkflowStatus::Paused {
+            return;
+        }
+        match self.next(id, now) {
+            Next::Wait => {}
+            Next::Retry(failed) => self.retry(&failed, now),
+            Next::Step(index) => match self.workflows[id].plan.steps.get(index).cloned() {
+                Some(step) => self.schedule_step(id, step, now),
+                None => self.end_workflow(id, WorkflowStatus::Completed, None, now),
+            },
+            Next::End(status, reason) => self.end_workflow(id, status, reason, now),
+        }
+        // What waits on has its time-out ahead.
+        if let Some(task) = self.last_task(id) {
+            let task = task.id.clone();
+            self.set_alarm(&task);
+        }
+    }
+
+    fn next(&mut self, id: &str, now: i64) -> Next {
+        let Some(task) = self.last_task(id) else {
+            return Next::Step(0);
+        };
+        let task_id = task.id.clone();
+        if !task.status.is_terminal() {
+            let Some((reason, ends_workflow)) = timeout(task, now) else {
+                return Next::Wait;
+            };
+            self.end_task(&task_id, TaskStatus::TimedOut, Some(reason.clone()), now);
+            if ends_workflow {
+                return Next::End(WorkflowStatus::TimedOut, Some(reason));
+            }
+        }
+        let Some(task) = self.tasks.get_mut(&task_id) else {
+            return Next::Wait;
+        };
+        if task.executed || task.status.is_successful() {
+            task.executed = true;
+            return Next::Step(task.step.index + 1);
+        }
+        if task.status.is_retriable() && task.retry_count < task.step.retries() {
+            let total = task.step.def.total_timeout_seconds;
+            let elapsed = (now - task.first_scheduled) / 1000;
+            if total > 0 && elapsed >= total {
+                let reason = format!(
+                    "Task {task_id}/{} exceeded total timeout of {total} seconds (elapsed {elapsed} \
+                     seconds across all attempts). No further retries will be attempted.",
+                    task.step.task_type
+                );
+                return Next::End(failure(task.status), Some(reason));
+            }
+            return Next::Retry(task_id);
+        }
+        if task.step.task.optional {
+            task.status = TaskStatus::CompletedWithErrors;
+            task.executed = true;
+            return Next::Step(task.step.index + 1);
+        }
+        let status = failure(task.status);
+        let reason = format!(
+            "Task {task_id} failed with status: {} and reason: '{}'",
+            status.as_str(),
+            task.reason.as_deref().unwrap_or("null")
+        );
+        Next::End(status, Some(reason))
+    }
+
+    fn schedule_step(&mut self, workflow: &str, step: Arc<Step>, now: i64) {
+        let w = &self.workflows[workflow];
+        let input = step_input(
+            &step,
+            &Seen {
+                workflow: w,
+                state: self,
+            },
+        );
+        let domain = self.domain_of(w.task_to_domain.as_ref(), &step.task_type, now);
+        let task = Task {
+            id: "".into(),
+            workflow_id: w.id.clone(),
+            workflow_name: w.plan.name.clone(),
+            status: TaskStatus::Scheduled,
+            input: Arc::new(Value::Object(input)),
+            output: Arc::new(Value::Object(Map::new())),
+            seq: w.tasks.len() + 1,
+            retry_count: 0,
+            poll_count: 0,
+            scheduled: now,
+            first_scheduled: now,
+            started: 0,
+            first_started: 0,
+            updated: 0,
+            ended: 0,
+            start_delay: step.task.start_delay,
+            callback_after: step.task.start_delay,
+            retried_task_id: None,
+            retried: false,
+            executed: false,
+            reason: None,
+            worker_id: None,
+            correlation_id: w.correlation_id.clone(),
+            queue: queue_name(&step.task_type, domain.as_deref()),
+            domain,
+            priority: w.priority,
+            place: Place::Out,
+            alarm: None,
+            step,
+        };
+        self.schedule(task, now);
+    }
+
+    /// A new attempt: a new id, the same input, domain and reason.
+    fn retry(&mut self, failed: &str, now: i64) {
+        let Some(old) = self.tasks.get_mut(failed) else {
+            return;
+        };
+        old.retried = true;
+        old.executed = true;
+        let mut task = old.clone();
+        let delay = task.step.def.retry_delay(task.retry_count);
+        task.status = TaskStatus::Scheduled;
+        task.output = Arc::new(Value::Object(Map::new()));
+        task.retry_count += 1;
+        task.poll_count = 0;
+        (task.scheduled, task.started, task.updated, task.ended) = (now, 0, 0, 0);
+        (task.start_delay, task.callback_after) = (delay, delay);
+        task.retried_task_id = Some(failed.into());
+        (task.retried, task.executed) = (false, false);
+        task.worker_id = None;
+        (task.place, task.alarm) = (Place::Out, None);
+        if let Some(w) = self.workflows.get(&task.workflow_id) {
+            task.seq = w.tasks.len() + 1;
+        }
+        self.counts.retries += 1;
+        self.schedule(task, now);
+    }
+
+    fn schedule(&mut self, mut task: Task, now: i64) {
+        let id = self.ids.next();
+        let delay = task.callback_after;
+        task.id = id.clone();
+        if let Some(w) = self.workflows.get_mut(&task.workflow_id) {
+            w.tasks.push(id.clone());
+            w.updated = now;
+        }
+        self.tasks.insert(id.clone(), task);
+        self.enqueue(&id, delay * 1000, now);
+    }
+
+    /// Where a task goes by `taskToDomain`: the first domain of the list that was polled
+    /// lately, else the last.
+    fn domain_of(
+        &self,
+        task_to_domain: &std::collections::BTreeMap<String, String>,
+        task_type: &str,
+        now: i64,
+    ) -> Option<Arc<str>> {
+        let list = task_to_domain
+            .get(task_type)
+            .or_else(|| task_to_domain.get("*"))?;
+        let domains: Vec<&str> = list.split(',').map(str::trim).collect();
+        let active = |domain: &str| {
+            self.polled
+                .get(&(task_type.to_owned(), Some(domain.to_owned())))
+                .is_some_and(|p| now - p.last_poll_time <= DOMAIN_ACTIVE)
+        };
+        let default = |domain: &str| domain.eq_ignore_ascii_case("NO_DOMAIN");
+        let chosen = domains
+            .iter()
+            .find(|d| !default(d) && active(d))
+            .or(domains.last())?;
+        (!chosen.is_empty() && !default(chosen)).then(|| Arc::from(*chosen))
+    }
+
+    /// Ends a workflow: its output, the names of what failed, and its live task.
+    pub(super) fn end_workflow(
+        &mut self,
+        id: &str,
+        status: WorkflowStatus,
+        reason: Option<String>,
+        now: i64,
+    ) {
+        let live = self
+            .last_task(id)
+            .filter(|t| !t.status.is_terminal())
+            .map(|t| t.id.clone());
+        let output = self.output_of(id);
+        let Some(workflow) = self.workflows.get_mut(id) else {
+            return;
+        };
+        let failed: Vec<&Task> = workflow
+            .tasks
+            .iter()
+            .filter_map(|t| self.tasks.get(t))
+            .filter(|t| {
+                matches!(
+                    t.status,
+                    TaskStatus::Failed | TaskStatus::FailedWithTerminalError
+                )
+            })
+            .collect();
+        if status != WorkflowStatus::Completed {
+            for task in failed {
+                let reference = &task.step.task.task_reference_name;
+                if !workflow.failed_references.contains(reference) {
+                    workflow.failed_references.push(reference.clone());
+                    workflow.failed_names.push(task.step.task_type.to_string());
+                }
+            }
+        }
+        workflow.status = status;
+        workflow.output = output;
+        workflow.reason = reason;
+        (workflow.updated, workflow.ended) = (now, now);
+        let key = workflow.id.clone();
+        if let Some(task) = live {
+            self.end_task(&task, TaskStatus::Canceled, None, now);
+        }
+        match status {
+            WorkflowStatus::Completed => self.counts.completed += 1,
+            _ => self.counts.failed += 1,
+        }
+        self.ended.push_back(key);
+        while self.ended.len() > self.keep_ended {
+            if let Some(oldest) = self.ended.pop_front() {
+                self.forget(&oldest);
+            }
+        }
+    }
+
+    fn output_of(&self, id: &str) -> Arc<Value> {
+        let workflow = &self.workflows[id];
+        let parameters = &workflow.plan.def.output_parameters;
+        if parameters.is_empty() {
+            return match workflow.tasks.last().and_then(|t| self.tasks.get(t)) {
+                Some(last) => last.output.clone(),
+                None => workflow.output.clone(),
+            };
+        }
+        let seen = Seen {
+            workflow,
+            state: self,
+        };
+        Arc::new(Value::Object(expression::resolve(parameters, &seen)))
+    }
+
+    /// Ends a task: out of its queue, no time-outs any more, its share of the limit free.
+    pub(super) fn end_task(
+        &mut self,
+        id: &str,
+        status: TaskStatus,
+        reason: Option<String>,
+        now: i64,
+    ) {
+        self.leave_queue(id);
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        let was_running = task.status == TaskStatus::InProgress;
+        task.status = status;
+        if reason.is_some() {
+            task.reason = reason;
+        }
+        (task.updated, task.ended) = (now, now);
+        if let Some(alarm) = task.alarm.take() {
+            self.timers.cancel(alarm);
+        }
+        let (step, queue) = (task.step.clone(), task.queue.clone());
+        if was_running {
+            self.count_running(&step.task_type, -1);
+        }
+        if step.def.limit().is_some() {
+            self.expedite(&queue);
+        }
+    }
+
+    pub(super) fn count_running(&mut self, task_type: &Arc<str>, change: isize) {
+        let running = self.running.entry(task_type.clone()).or_default();
+        *running = running.saturating_add_signed(change);
+    }
+
+    /// A slot of a limited definition is free: what waits first need not wait on.
+    fn expedite(&mut self, queue: &str) {
+        let first = self.queues.get(queue).and_then(Queue::first_if_none_ready);
+        if let Some(id) = first {
+            self.leave_queue(&id);
+            self.make_ready(&id);
+        }
+    }
+
+    // === places and alarms ===
+
+    /// Puts a task into its queue, to be seen after `delay` milliseconds.
+    pub(super) fn enqueue(&mut self, id: &Arc<str>, delay: i64, now: i64) {
+        self.leave_queue(id);
+        if delay <= 0 {
+            self.make_ready(id);
+            return;
+        }
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        let due = self.timers.add(now + delay, Event::Deliver(id.clone()));
+        let queue = self.queues.entry(task.queue.clone()).or_default();
+        task.place = queue.delay(id.clone(), due);
+    }
+
+    /// Lets polls see a task now.
+    pub(super) fn make_ready(&mut self, id: &Arc<str>) {
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        let queue = self.queues.entry(task.queue.clone()).or_default();
+        queue.remove(task.place);
+        task.place = queue.push(id.clone(), task.priority);
+        self.woken.push(task.queue.clone());
+    }
+
+    pub(super) fn leave_queue(&mut self, id: &str) {
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        let place = std::mem::replace(&mut task.place, Place::Out);
+        if let Place::Delayed(due) = place {
+            self.timers.cancel(due);
+        }
+        if let Some(queue) = self.queues.get_mut(&task.queue) {
+            queue.remove(place);
+        }
+    }
+
+    /// Sets the timer of a task's next time-out in place of the one before.
+    pub(super) fn set_alarm(&mut self, id: &str) {
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        if let Some(alarm) = task.alarm.take() {
+            self.timers.cancel(alarm);
+        }
+        if let Some(at) = task.deadline() {
+            let event = Event::Decide(task.workflow_id.clone());
+            task.alarm = Some(self.timers.add(at, event));
+        }
+    }
+}
+
+/// A queue's name.
+pub(super) fn queue_name(task_type: &str, domain: Option<&str>) -> Arc<str> {
+    match domain {
+        Some(domain) => Arc::from(format!("{domain}:{task_type}")),
+        None => Arc::from(task_type),
+    }
+}
+
+/// A step's input: its parameters, and the definition's template where they give nothing.
+fn step_input(step: &Step, seen: &Seen<'_>) -> Map<String, Value> {
+    let template = &step.def.input_template;
+    if template.is_empty() {
+        return expression::resolve(&step.task.input_parameters, seen);
+    }
+    let mut parameters = step.task.input_parameters.clone();
+    for (key, value) in template {
+        parameters.entry(key).or_insert_with(|| value.clone());
+    }
+    let mut input = expression::resolve(&parameters, seen);
+    for (key, value) in &mut input {
+        if value.is_null()
+            && let Some(fallback) = template.get(key)
+        {
+            value.clone_from(fallback);
+        }
+    }
+    input
+}
+
+/// How a workflow ends by a task that ended like this.
+fn failure(status: TaskStatus) -> WorkflowStatus {
+    match status {
+        TaskStatus::Canceled => WorkflowStatus::Terminated,
+        TaskStatus::TimedOut => WorkflowStatus::TimedOut,
+        _ => WorkflowStatus::Failed,
+    }
+}
+
+fn workflow_timeout(workflow: &super::Workflow, now: i64) -> Option<String> {
+    let def = &workflow.plan.def;
+    let since = match workflow.last_retried {
+        0 => workflow.created,
+        retried => retried,
+    };
+    let late = def.timeout_seconds > 0 && now - since >= def.timeout_seconds * 1000;
+    (late && def.timeout_policy == TimeoutPolicy::TimeOutWf).then(|| {
+        format!(
+            "Workflow timed out after {} seconds. Timeout configured as {} seconds. Timeout \
+             policy configured to TIME_OUT_WF",
+            (now - since) / 1000,
+            def.timeout_seconds
+        )
+    })
+}
+
+/// The reason when a live task has timed out, and whether that ends the workflow.
+fn timeout(task: &Task, now: i64) -> Option<(String, bool)> {
+    let def = &task.step.def;
+    let policy = def.timeout_policy;
+    if policy != TimeoutPolicy::AlertOnly {
+        let ends = policy == TimeoutPolicy::TimeOutWf;
+        let total = def.total_timeout_seconds;
+        let elapsed = now - task.first_scheduled;
+        if total > 0 && elapsed >= total * 1000 {
+            let reason = format!(
+                "Task {}/{} exceeded total timeout of {total} seconds (elapsed {} seconds across \
+                 all attempts including retry delays). Timeout policy: {}",
+                task.step.task_type,
+                task.id,
+                elapsed / 1000,
+                policy.as_str()
+            );
+            return Some((reason, ends));
+        }
+        let elapsed = now - (task.started + task.start_delay * 1000);
+        if def.timeout_seconds > 0 && task.started > 0 && elapsed >= def.timeout_seconds * 1000 {
+            let reason = format!(
+                "Task timed out after {} seconds. Timeout configured as {} seconds. Timeout \
+                 policy configured to {}",
+                elapsed / 1000,
+                def.timeout_seconds,
+                policy.as_str()
+            );
+            return Some((reason, ends));
+        }
+        let elapsed = now - (task.scheduled + task.start_delay * 1000);
+        if let Some(seconds) = def.poll_timeout_seconds.filter(|&s| s > 0)
+            && task.status == TaskStatus::Scheduled
+            && elapsed >= (seconds + task.callback_after) * 1000
+        {
+            let reason = format!(
+                "Task poll timed out after {} seconds. Poll timeout configured as {seconds} \
+                 seconds. Timeout policy configured to {}",
+                elapsed / 1000,
+                policy.as_str()
+            );
+            return Some((reason, ends));
+        }
+    }
+    let lease = (def.response_timeout_seconds + task.callback_after) * 1000;
+    let silent = task.status == TaskStatus::InProgress && now - task.updated >= lease;
+    silent.then(|| {
+        // Whatever the policy says, this is retried.
+        let reason = format!(
+            "responseTimeout: {} exceeded for the taskId: {} with Task Definition: {}",
+            def.response_timeout_seconds, task.id, task.step.task_type
+        );
+        (reason, false)
+    })
+}
