@@ -58,6 +58,10 @@ what to write instead.
 {{- if not (regexMatch "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$" .Values.tick) }}
 {{- fail (printf "tick is %q: write a duration with its unit, such as 5s" .Values.tick) }}
 {{- end }}
+{{- $level := "([A-Za-z0-9_:]+=)?(off|error|warn|info|debug|trace)" }}
+{{- if not (regexMatch (printf "(?i)^%s(,%s)*$" $level $level) .Values.log.level) }}
+{{- fail (printf "log.level is %q: write error, warn, info, debug or trace, or one per target as in info,hyper=warn" .Values.log.level) }}
+{{- end }}
 {{- $set := dict "DEFAULT_CONDUCTOR_URL" "defaultConnection.url" "SIDECAR_IMAGE" "sidecar.image" "SIDECAR_IMAGE_PULL_POLICY" "sidecar.image.pullPolicy" "WATCH_NAMESPACE" "watchNamespace" "TICK" "tick" "LOG_LEVEL" "log.level" "LOG_FORMAT" "log.format" "LISTEN" "" }}
 {{- range .Values.extraEnv }}
 {{- if hasKey $set .name }}
