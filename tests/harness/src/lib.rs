@@ -1,1 +1,34 @@
-//! To come with its step.
+//! What the test suites share: servers to test against, a handler that does what it is told,
+//! and waiting with a bound.
+//!
+//! ```no_run
+//! # async fn test() -> anyhow::Result<()> {
+//! use std::time::Duration;
+//! use harness::{Handler, Reply, Server, eventually, unique};
+//!
+//! let server = Server::embedded().await?;
+//! let task = unique("greet");
+//! let workflow = server.register(&task).await?;
+//! let handler = Handler::start(|call| Reply::output(call.input.clone())).await?;
+//! // … a sidecar between the two …
+//! let id = server.start(&workflow, serde_json::json!({"n": 1})).await?;
+//! eventually("the task was executed", Duration::from_secs(5), async || {
+//!     match handler.ledger().len() {
+//!         1 => Ok(()),
+//!         n => Err(format!("{n} executions")),
+//!     }
+//! })
+//! .await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod conductor;
+mod handler;
+mod server;
+mod wait;
+
+pub use conductor::{Backend, Conductor};
+pub use handler::{Call, Entry, Handler, Reply, Then};
+pub use server::Server;
+pub use wait::{eventually, unique};
