@@ -1,1 +1,63 @@
-//! To come.
+//! Polls Conductor, forwards tasks to the handler beside it, reports the results.
+//!
+//! ```text
+//!            ┌ slots ┐
+//! Conductor ─┤ poll  ├─> (Task, Slot) ─> execute ─> Outcome ─> report ─> Conductor
+//!            └ rule  ┘        └────── lease ──────────────────────┘    (slot dropped last)
+//! handler: ready? ┘                     outcome: the status table
+//! ```
+//!
+//! A slot is taken before a poll and travels with the task that the poll brings, so that a
+//! task never waits in memory while its lease runs. A poll in the air is never cancelled:
+//! the server would hand its task to nobody. [`rule`], [`outcome`], [`result`], [`reason`],
+//! [`backoff`] and [`sketch`] decide and do nothing else; [`pipeline`] is the only file that
+//! spawns.
+//!
+//! # Settings
+//!
+//! Each has an environment variable; `worker-sidecar --help` says more.
+//!
+//! | flag | variable | default |
+//! | --- | --- | --- |
+//! | `--conductor-url` | `CONDUCTOR_SERVER_URL` | required |
+//! | `--tasks` | `CONDUCTOR_TASKS` | required |
+//! | `--concurrency` | `CONDUCTOR_CONCURRENCY` | 1 |
+//! | `--worker-id` | `CONDUCTOR_WORKER_ID` | the host's name |
+//! | `--handler-port` | `HANDLER_PORT` | 8080 |
+//! | `--handler-probe` | `HANDLER_PROBE` | tcp |
+//! | `--payload` | `HANDLER_PAYLOAD` | task |
+//! | `--terminal-status-codes` | `HANDLER_TERMINAL_STATUS_CODES` | 400-407,409-424,426-428,430-499 |
+//! | `--payload-limit` | `PAYLOAD_LIMIT` | 10Mi |
+//! | `--grace-period` | `GRACE_PERIOD` | 30s |
+//! | `--listen` | `LISTEN` | 0.0.0.0:2112 |
+//! | `--log-level` | `LOG_LEVEL` | info |
+//! | `--log-format` | `LOG_FORMAT` | text |
+//!
+//! # In another program
+//!
+//! [`pipeline::Sidecar`] keeps no global state: a process may run many, each with its own
+//! [`config::Config`] and metrics registry.
+
+pub mod args;
+pub mod config;
+pub mod pipeline;
+
+pub mod poll;
+pub mod rule;
+pub mod slots;
+
+pub mod execute;
+pub mod handler;
+pub mod outcome;
+pub mod reason;
+
+pub mod lease;
+pub mod report;
+pub mod result;
+
+pub mod backoff;
+pub mod control;
+pub mod metrics;
+pub mod shutdown;
+pub mod sketch;
+pub mod stats;

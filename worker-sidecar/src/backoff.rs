@@ -1,0 +1,89 @@
+//! How long to wait after a failure. Pure: randomness is a parameter, 0 to 1.
+
+use std::time::Duration;
+
+/// A doubling pause with an upper end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first failure.
+    pub first: Duration,
+    /// Never longer.
+    pub max: Duration,
+}
+
+impl Backoff {
+    /// After a poll that failed.
+    pub const POLL: Self = Self::new(Duration::from_secs(1), Duration::from_secs(30));
+    /// After a poll without valid credentials: somebody has to mend them first.
+    pub const UNAUTHORIZED: Self = Self::new(Duration::from_secs(5), Duration::from_secs(60));
+    /// After a report that failed: it holds a slot, so the first repetition is soon.
+    pub const REPORT: Self = Self::new(Duration::from_millis(200), Duration::from_secs(30));
+    /// Polls of a type whose handler says that it is busy.
+    pub const BUSY: Self = Self::new(Duration::from_secs(1), Duration::from_secs(30));
+
+    const fn new(first: Duration, max: Duration) -> Self {
+        Self { first, max }
+    }
+
+    /// The pause after so many failures in a row, at least 1. Half of it is random, so that
+    /// pods which failed together do not come back together.
+    pub fn pause(self, failures: u32, random: f64) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        let full = self.first.saturating_mul(1 << doublings).min(self.max);
+        full.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
+    }
+
+    /// The same where the server named a time itself: never sooner than that, and up to a
+    /// tenth later, since it told everybody the same.
+    pub fn pause_or_later(self, failures: u32, after: Option<Duration>, random: f64) -> Duration {
+        let own = self.pause(failures, random);
+        match after {
+            Some(after) => own.max(after.mul_f64(1.0 + random.clamp(0.0, 1.0) / 10.0)),
+            None => own,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_up_to_the_maximum() {
+        let rows = [
+            (1, 1.0, 1000),
+            (2, 1.0, 2000),
+            (3, 1.0, 4000),
+            (5, 1.0, 16_000),
+            (6, 1.0, 30_000),
+            (1000, 1.0, 30_000),
+            (1, 0.0, 500),
+            (6, 0.0, 15_000),
+            (0, 1.0, 1000),
+        ];
+        for (failures, random, millis) in rows {
+            assert_eq!(
+                Backoff::POLL.pause(failures, random),
+                Duration::from_millis(millis),
+                "{failures} {random}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_servers_own_time_is_honoured() {
+        let rows = [
+            (None, 0.0, 500),
+            (Some(7), 0.0, 7000),
+            (Some(7), 1.0, 7700),
+            (Some(0), 1.0, 1000),
+        ];
+        for (after, random, millis) in rows {
+            assert_eq!(
+                Backoff::POLL.pause_or_later(1, after.map(Duration::from_secs), random),
+                Duration::from_millis(millis),
+                "{after:?} {random}"
+            );
+        }
+    }
+}

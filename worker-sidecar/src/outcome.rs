@@ -1,0 +1,504 @@
+//! What becomes of a task: the status table of the worker contract. Pure.
+
+use std::{fmt::Write as _, time::Duration};
+
+use bytes::Bytes;
+use conductor_client::TaskLog;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    config::StatusSet,
+    reason::{self, Reason},
+};
+
+/// A handler that answers with this type says all of the result itself.
+pub const TASK_RESULT: &str = "application/vnd.conductor.task-result+json";
+
+/// A task that is handed back again and again is failed after so long, so that nothing
+/// circles for ever.
+const CIRCLING_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// `callbackAfterSeconds` of a 202 that names no time.
+const DEFAULT_DEFERRAL: u64 = 60;
+
+/// How a task's stay at the handler ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The handler answered.
+    Answered(Answer),
+    /// Its answer is larger than the limit.
+    TooLarge {
+        /// The answer's size, where the handler declared it.
+        size: Option<u64>,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// It refused the connection: not a byte was sent.
+    Refused,
+    /// The connection broke before the answer was complete.
+    CutOff(String),
+    /// The deadline passed; the call was closed.
+    Deadline,
+    /// Conductor does not know the task any more, and nothing else would end the call.
+    LeaseLost,
+    /// The sidecar is shutting down: not begun, or closed, or broken by the handler's end.
+    ShutDown,
+    /// The server sent more tasks than were asked for.
+    Surplus,
+    /// The input is in Conductor's external storage.
+    ExternalInput(String),
+}
+
+/// An HTTP answer.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Content-Type`, or "".
+    pub content_type: String,
+    /// `Retry-After`.
+    pub retry_after: Option<String>,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// What is reported to Conductor.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ends.
+    pub end: End,
+    /// The output, a JSON object.
+    pub output: Option<Box<RawValue>>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Lines for the task's log.
+    pub logs: Vec<TaskLog>,
+}
+
+/// How a task ends here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Done.
+    Completed,
+    /// Failed; Conductor retries by the task's definition.
+    Failed(Fault),
+    /// Failed, not to be retried.
+    Terminal(Fault),
+    /// Ends the workflow, by the handler's own word.
+    Canceled,
+    /// Not finished, by the handler's own word: to be delivered again later.
+    Deferred {
+        /// In so many seconds.
+        after: u64,
+    },
+    /// Given back without an end, not the task's fault.
+    HandedBack {
+        /// Why.
+        cause: Cause,
+        /// To be delivered again in so many seconds.
+        after: u64,
+    },
+}
+
+/// Why a task failed: a bounded word for logs and metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The handler answered with a 4xx.
+    ClientError,
+    /// The handler answered with a 5xx.
+    ServerError,
+    /// The handler answered with a redirect or an upgrade.
+    NoAnswer,
+    /// A body that should be JSON is not.
+    NotJson,
+    /// A task result that cannot be read.
+    BadResult,
+    /// The handler's task result says so.
+    Handler,
+    /// The answer is larger than the limit.
+    TooLarge,
+    /// The answer was cut off.
+    CutOff,
+    /// The deadline passed.
+    Deadline,
+    /// Busy or unreachable for 15 minutes.
+    Circling,
+    /// The lease could not be kept.
+    LeaseLost,
+    /// The input is in external storage.
+    ExternalInput,
+    /// It could not be handed back because of `pollTimeoutSeconds`.
+    PollTimeout,
+}
+
+/// Why a task is handed back: a bounded word for logs and metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The handler is busy (429, 503).
+    Busy,
+    /// The handler refused the connection.
+    Refused,
+    /// The sidecar is shutting down.
+    Shutdown,
+    /// The server sent more than was asked for.
+    Surplus,
+}
+
+/// What the table depends on besides the answer.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    /// Which statuses fail a task for good.
+    pub terminal: &'a StatusSet,
+    /// How long ago the task, or the first of its attempts, started.
+    pub age: Duration,
+    /// The time, for a `Retry-After` that is a date.
+    pub now: Timestamp,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 13] = [
+        Self::ClientError,
+        Self::ServerError,
+        Self::NoAnswer,
+        Self::NotJson,
+        Self::BadResult,
+        Self::Handler,
+        Self::TooLarge,
+        Self::CutOff,
+        Self::Deadline,
+        Self::Circling,
+        Self::LeaseLost,
+        Self::ExternalInput,
+        Self::PollTimeout,
+    ];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::NoAnswer => "no_answer",
+            Self::NotJson => "not_json",
+            Self::BadResult => "bad_result",
+            Self::Handler => "handler",
+            Self::TooLarge => "too_large",
+            Self::CutOff => "cut_off",
+            Self::Deadline => "deadline",
+            Self::Circling => "circling",
+            Self::LeaseLost => "lease_lost",
+            Self::ExternalInput => "external_input",
+            Self::PollTimeout => "poll_timeout",
+        }
+    }
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [Self::Busy, Self::Refused, Self::Shutdown, Self::Surplus];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Refused => "refused",
+            Self::Shutdown => "shutdown",
+            Self::Surplus => "surplus",
+        }
+    }
+}
+
+/// The status table.
+pub fn judge(ended: Ended, given: &Circumstances<'_>) -> Outcome {
+    match ended {
+        Ended::Answered(answer) => judge_answer(&answer, given),
+        Ended::TooLarge { size, limit } => {
+            let mut text = String::from("the handler's answer is ");
+            let _ = match size {
+                Some(size) => write!(text, "{size} bytes long, "),
+                None => write!(text, "too large, "),
+            };
+            let _ = write!(text, "more than the limit of {limit} bytes");
+            Outcome::failed(End::Terminal(Fault::TooLarge), Reason::new(&text))
+        }
+        Ended::Refused => hand_back_or_fail(
+            Cause::Refused,
+            0,
+            given.age,
+            "the handler refused connections",
+        ),
+        Ended::CutOff(why) => Outcome::failed(
+            End::Failed(Fault::CutOff),
+            Reason::new(&format!("the handler's answer was cut off: {why}")),
+        ),
+        Ended::Deadline => Outcome::failed(
+            End::Failed(Fault::Deadline),
+            Reason::new("the handler did not answer before the deadline"),
+        ),
+        Ended::LeaseLost => Outcome::failed(
+            End::Failed(Fault::LeaseLost),
+            Reason::new("Conductor does not know the task any more"),
+        ),
+        Ended::ShutDown => Outcome::handed_back(Cause::Shutdown, 0),
+        Ended::Surplus => Outcome::handed_back(Cause::Surplus, 0),
+        Ended::ExternalInput(path) => Outcome::failed(
+            End::Terminal(Fault::ExternalInput),
+            Reason::new(&format!(
+                "the input is in external payload storage ({path}), which this worker cannot read"
+            )),
+        ),
+    }
+}
+
+fn judge_answer(answer: &Answer, given: &Circumstances<'_>) -> Outcome {
+    let status = answer.status;
+    let seconds = |default| {
+        let header = answer.retry_after.as_deref();
+        header
+            .and_then(|h| retry_after(h, given.now))
+            .unwrap_or(default)
+    };
+    match status {
+        // A success, whatever its number: 200 and 201 are meant, 204 has no body by itself.
+        200..=299 if is_task_result(answer) => task_result(answer, given.now),
+        202 => deferred(&answer.body, seconds(DEFAULT_DEFERRAL)),
+        200..=299 => completed(&answer.body),
+        400.. if given.terminal.contains(status) => {
+            let fault = if status < 500 {
+                Fault::ClientError
+            } else {
+                Fault::ServerError
+            };
+            Outcome::failed(End::Terminal(fault), reason_of(answer))
+        }
+        429 | 503 => hand_back_or_fail(
+            Cause::Busy,
+            seconds(0),
+            given.age,
+            &format!("the handler was busy (its last answer: {status})"),
+        ),
+        400..=499 => Outcome::failed(End::Failed(Fault::ClientError), reason_of(answer)),
+        500.. => Outcome::failed(End::Failed(Fault::ServerError), reason_of(answer)),
+        _ => Outcome::failed(
+            End::Terminal(Fault::NoAnswer),
+            Reason::new(&format!(
+                "the handler answered {status}: it must answer itself, without a redirect or an upgrade"
+            )),
+        ),
+    }
+}
+
+fn reason_of(answer: &Answer) -> Reason {
+    reason::read(&answer.content_type, &answer.body)
+        .unwrap_or_else(|| Reason::new(&format!("the handler answered {}", answer.status)))
+}
+
+fn hand_back_or_fail(cause: Cause, after: u64, age: Duration, what: &str) -> Outcome {
+    if age < CIRCLING_LIMIT {
+        return Outcome::handed_back(cause, after);
+    }
+    let minutes = age.as_secs() / 60;
+    Outcome::failed(
+        End::Failed(Fault::Circling),
+        Reason::new(&format!(
+            "{what}, {minutes} minutes after the task first started"
+        )),
+    )
+}
+
+fn completed(body: &[u8]) -> Outcome {
+    match output(body) {
+        Ok(output) => Outcome {
+            end: End::Completed,
+            output: Some(output.unwrap_or_else(empty)),
+            reason: None,
+            logs: Vec::new(),
+        },
+        Err(outcome) => outcome,
+    }
+}
+
+fn deferred(body: &[u8], after: u64) -> Outcome {
+    match output(body) {
+        Ok(output) => Outcome {
+            end: End::Deferred { after },
+            output,
+            reason: None,
+            logs: Vec::new(),
+        },
+        Err(outcome) => outcome,
+    }
+}
+
+/// A body as output: an object as it is, other JSON as `{"result": …}`, nothing as none.
+fn output(body: &[u8]) -> Result<Option<Box<RawValue>>, Outcome> {
+    if body.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    match serde_json::from_slice::<Box<RawValue>>(body) {
+        Ok(json) => Ok(Some(as_object(json))),
+        Err(why) => Err(Outcome::failed(
+            End::Terminal(Fault::NotJson),
+            Reason::new(&format!("the handler's answer is not JSON: {why}")),
+        )),
+    }
+}
+
+fn as_object(json: Box<RawValue>) -> Box<RawValue> {
+    if json.get().starts_with('{') {
+        return json;
+    }
+    let wrapped = format!(r#"{{"result":{}}}"#, json.get());
+    RawValue::from_string(wrapped).unwrap_or(json)
+}
+
+fn empty() -> Box<RawValue> {
+    serde_json::value::to_raw_value(&serde_json::Map::new()).unwrap_or_default()
+}
+
+fn is_task_result(answer: &Answer) -> bool {
+    reason::media_type(&answer.content_type) == TASK_RESULT
+}
+
+/// The statuses a handler may give.
+#[derive(Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum Said {
+    Completed,
+    InProgress,
+    Failed,
+    FailedWithTerminalError,
+    Canceled,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Given {
+    status: Said,
+    #[serde(default)]
+    output_data: Option<Box<RawValue>>,
+    #[serde(default)]
+    reason_for_incompletion: Option<String>,
+    #[serde(default)]
+    callback_after_seconds: Option<u64>,
+    #[serde(default)]
+    logs: Option<Vec<Line>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Text(String),
+    Full(TaskLog),
+}
+
+fn task_result(answer: &Answer, now: Timestamp) -> Outcome {
+    let bad = |why: &dyn std::fmt::Display| {
+        Outcome::failed(
+            End::Terminal(Fault::BadResult),
+            Reason::new(&format!("the handler's task result cannot be read: {why}")),
+        )
+    };
+    let given: Given = match serde_json::from_slice(&answer.body) {
+        Ok(given) => given,
+        Err(why) => return bad(&why),
+    };
+    let output = given.output_data.filter(|json| json.get() != "null");
+    if output
+        .as_ref()
+        .is_some_and(|json| !json.get().starts_with('{'))
+    {
+        return bad(&"outputData is not a JSON object");
+    }
+    let end = match given.status {
+        Said::Completed => End::Completed,
+        Said::Failed => End::Failed(Fault::Handler),
+        Said::FailedWithTerminalError => End::Terminal(Fault::Handler),
+        Said::Canceled => End::Canceled,
+        Said::InProgress => {
+            let header = answer
+                .retry_after
+                .as_deref()
+                .and_then(|h| retry_after(h, now));
+            let after = given.callback_after_seconds.or(header);
+            End::Deferred {
+                after: after.unwrap_or(DEFAULT_DEFERRAL),
+            }
+        }
+    };
+    let mut logs: Vec<TaskLog> = given
+        .logs
+        .unwrap_or_default()
+        .into_iter()
+        .map(TaskLog::from)
+        .collect();
+    let reason = given.reason_for_incompletion.map(|text| {
+        let reason = Reason::new(&text);
+        logs.extend(reason.rest.map(line));
+        reason.text
+    });
+    let output = match end {
+        End::Completed => Some(output.unwrap_or_else(empty)),
+        _ => output,
+    };
+    Outcome {
+        end,
+        output,
+        reason,
+        logs,
+    }
+}
+
+/// `Retry-After` in seconds from now: a number or an HTTP date.
+fn retry_after(header: &str, now: Timestamp) -> Option<u64> {
+    let header = header.trim();
+    if let Ok(seconds) = header.parse() {
+        return Some(seconds);
+    }
+    let date = jiff::fmt::rfc2822::parse(header).ok()?.timestamp();
+    let millis = date.as_millisecond() - now.as_millisecond();
+    Some(u64::try_from(millis).unwrap_or(0).div_ceil(1000))
+}
+
+fn line(log: String) -> TaskLog {
+    TaskLog {
+        log,
+        created_time: 0,
+    }
+}
+
+impl From<Line> for TaskLog {
+    fn from(given: Line) -> Self {
+        match given {
+            Line::Text(log) => line(log),
+            Line::Full(log) => log,
+        }
+    }
+}
+
+impl Outcome {
+    /// A failure.
+    pub fn failed(end: End, reason: Reason) -> Self {
+        Self {
+            end,
+            output: None,
+            reason: Some(reason.text),
+            logs: reason.rest.map(line).into_iter().collect(),
+        }
+    }
+
+    fn handed_back(cause: Cause, after: u64) -> Self {
+        Self {
+            end: End::HandedBack { cause, after },
+            output: None,
+            reason: None,
+            logs: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

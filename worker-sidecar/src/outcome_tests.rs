@@ -1,0 +1,292 @@
+//! The status table, row by row.
+
+use super::*;
+
+const NOW: &str = "2026-11-24T12:00:00Z";
+const JSON: &str = "application/json";
+
+struct Row {
+    status: u16,
+    content_type: &'static str,
+    retry_after: Option<&'static str>,
+    body: &'static str,
+    end: End,
+    output: Option<&'static str>,
+    reason: Option<&'static str>,
+}
+
+fn row(status: u16, body: &'static str, end: End) -> Row {
+    Row {
+        status,
+        content_type: JSON,
+        retry_after: None,
+        body,
+        end,
+        output: None,
+        reason: None,
+    }
+}
+
+impl Row {
+    fn kind(self, content_type: &'static str) -> Self {
+        Self {
+            content_type,
+            ..self
+        }
+    }
+    fn after(self, retry_after: &'static str) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..self
+        }
+    }
+    fn out(self, output: &'static str) -> Self {
+        Self {
+            output: Some(output),
+            ..self
+        }
+    }
+    fn why(self, reason: &'static str) -> Self {
+        Self {
+            reason: Some(reason),
+            ..self
+        }
+    }
+}
+
+fn judged(ended: Ended, minutes: u64) -> Outcome {
+    judge(
+        ended,
+        &Circumstances {
+            terminal: &StatusSet::default(),
+            age: Duration::from_secs(60 * minutes),
+            now: NOW.parse().unwrap(),
+        },
+    )
+}
+
+const fn back(after: u64) -> End {
+    End::HandedBack {
+        cause: Cause::Busy,
+        after,
+    }
+}
+
+#[test]
+fn the_status_table() {
+    use End::{Canceled, Completed, Deferred, Failed, Terminal};
+    use Fault::{BadResult, ClientError, Handler, NoAnswer, NotJson, ServerError};
+    let rows = [
+        // 200/201
+        row(200, r#"{"a": 1.50}"#, Completed).out(r#"{"a": 1.50}"#),
+        row(201, r#" {"a":1} "#, Completed).out(r#"{"a":1}"#),
+        row(200, r#"{"a":1}"#, Completed).kind("text/plain").out(r#"{"a":1}"#),
+        row(200, "[1,2]", Completed).out(r#"{"result":[1,2]}"#),
+        row(200, "\"x\"", Completed).out(r#"{"result":"x"}"#),
+        row(200, "null", Completed).out(r#"{"result":null}"#),
+        row(200, "done", Terminal(NotJson)).why("the handler's answer is not JSON: expected value at line 1 column 1"),
+        row(200, r#"{"a":"#, Terminal(NotJson)).why("the handler's answer is not JSON: EOF while parsing a value at line 1 column 5"),
+        row(200, "", Completed).out("{}"),
+        row(200, " \n", Completed).out("{}"),
+        row(204, "", Completed).out("{}"),
+        // 202
+        row(202, "", Deferred { after: 60 }),
+        row(202, r#"{"p":1}"#, Deferred { after: 60 }).out(r#"{"p":1}"#),
+        row(202, "5", Deferred { after: 7 }).after("7").out(r#"{"result":5}"#),
+        row(202, "", Deferred { after: 90 }).after("Tue, 24 Nov 2026 12:01:30 GMT"),
+        row(202, "", Deferred { after: 0 }).after("Tue, 24 Nov 2026 11:00:00 GMT"),
+        row(202, "", Deferred { after: 60 }).after("soon"),
+        row(202, "soon", Terminal(NotJson)).why("the handler's answer is not JSON: expected value at line 1 column 1"),
+        // 429/503
+        row(429, "", back(0)),
+        row(429, "slow down", back(12)).after("12"),
+        row(503, "", back(30)).after("Tue, 24 Nov 2026 12:00:30 GMT"),
+        // to be retried
+        row(408, "", Failed(ClientError)).why("the handler answered 408"),
+        row(425, "early", Failed(ClientError)).why("early"),
+        row(500, r#"{"error":"E"}"#, Failed(ServerError)).why("E"),
+        row(502, "bad gateway", Failed(ServerError)).kind("text/html").why("bad gateway"),
+        row(599, "", Failed(ServerError)).why("the handler answered 599"),
+        // for good
+        row(400, r#"{"title":"T","detail":"D"}"#, Terminal(ClientError)).kind("application/problem+json").why("D"),
+        row(404, "", Terminal(ClientError)).why("the handler answered 404"),
+        row(422, r#"{"message":"M"}"#, Terminal(ClientError)).why("M"),
+        row(302, "", Terminal(NoAnswer)).why("the handler answered 302: it must answer itself, without a redirect or an upgrade"),
+        row(101, "", Terminal(NoAnswer)).why("the handler answered 101: it must answer itself, without a redirect or an upgrade"),
+        // a task result
+        row(200, r#"{"status":"COMPLETED","outputData":{"a":1}}"#, Completed).kind(TASK_RESULT).out(r#"{"a":1}"#),
+        row(200, r#"{"status":"COMPLETED","outputData":null,"taskId":"not mine"}"#, Completed).kind(TASK_RESULT).out("{}"),
+        row(200, r#"{"status":"FAILED","reasonForIncompletion":"R","outputData":{}}"#, Failed(Handler))
+            .kind(TASK_RESULT)
+            .out("{}")
+            .why("R"),
+        row(201, r#"{"status":"FAILED_WITH_TERMINAL_ERROR"}"#, Terminal(Handler)).kind(TASK_RESULT),
+        row(200, r#"{"status":"CANCELED"}"#, Canceled).kind(TASK_RESULT),
+        row(202, r#"{"status":"IN_PROGRESS","callbackAfterSeconds":5}"#, Deferred { after: 5 }).kind(TASK_RESULT).after("9"),
+        row(202, r#"{"status":"IN_PROGRESS"}"#, Deferred { after: 9 }).kind(TASK_RESULT).after("9"),
+        row(200, r#"{"status":"IN_PROGRESS"}"#, Deferred { after: 60 }).kind(TASK_RESULT),
+        row(200, r#"{"outputData":{}}"#, Terminal(BadResult))
+            .kind(TASK_RESULT)
+            .why("the handler's task result cannot be read: missing field `status` at line 1 column 17"),
+        row(200, r#"{"status":"COMPLETED","outputData":[]}"#, Terminal(BadResult))
+            .kind(TASK_RESULT)
+            .why("the handler's task result cannot be read: outputData is not a JSON object"),
+        row(200, "", Terminal(BadResult))
+            .kind(TASK_RESULT)
+            .why("the handler's task result cannot be read: EOF while parsing a value at line 1 column 0"),
+        // A failing status is not a result, whatever its type.
+        row(500, r#"{"status":"COMPLETED","message":"M"}"#, Failed(ServerError)).kind(TASK_RESULT).why("M"),
+    ];
+    for row in rows {
+        let context = format!("{} {:?} {}", row.status, row.retry_after, row.body);
+        let outcome = judged(
+            Ended::Answered(Answer {
+                status: row.status,
+                content_type: row.content_type.to_owned(),
+                retry_after: row.retry_after.map(str::to_owned),
+                body: Bytes::from_static(row.body.as_bytes()),
+            }),
+            1,
+        );
+        assert_eq!(outcome.end, row.end, "{context}");
+        assert_eq!(
+            outcome.output.as_deref().map(RawValue::get),
+            row.output,
+            "{context}"
+        );
+        assert_eq!(outcome.reason.as_deref(), row.reason, "{context}");
+        assert!(outcome.logs.is_empty(), "{context}");
+    }
+}
+
+#[test]
+fn without_an_answer() {
+    use Fault::{CutOff, Deadline, ExternalInput, LeaseLost, TooLarge};
+    let handed = |cause| End::HandedBack { cause, after: 0 };
+    let rows = [
+        (Ended::Refused, handed(Cause::Refused), ""),
+        (Ended::ShutDown, handed(Cause::Shutdown), ""),
+        (Ended::Surplus, handed(Cause::Surplus), ""),
+        (Ended::CutOff("reset".into()), End::Failed(CutOff), "reset"),
+        (Ended::Deadline, End::Failed(Deadline), "deadline"),
+        (Ended::LeaseLost, End::Failed(LeaseLost), "any more"),
+        (
+            Ended::TooLarge {
+                size: Some(11),
+                limit: 10,
+            },
+            End::Terminal(TooLarge),
+            "11 bytes long, more than the limit of 10 bytes",
+        ),
+        (
+            Ended::TooLarge {
+                size: None,
+                limit: 10,
+            },
+            End::Terminal(TooLarge),
+            "more than the limit of 10 bytes",
+        ),
+        (
+            Ended::ExternalInput("x/y.json".into()),
+            End::Terminal(ExternalInput),
+            "(x/y.json)",
+        ),
+    ];
+    for (ended, end, says) in rows {
+        let context = format!("{ended:?}");
+        let outcome = judged(ended, 1);
+        assert_eq!(outcome.end, end, "{context}");
+        let reason = outcome.reason.unwrap_or_default();
+        assert!(reason.contains(says), "{context}: {reason}");
+    }
+}
+
+#[test]
+fn nothing_circles_for_ever() {
+    let busy = || {
+        Ended::Answered(Answer {
+            status: 503,
+            ..Answer::default()
+        })
+    };
+    assert_eq!(judged(busy(), 14).end, back(0));
+    assert_eq!(judged(busy(), 15).end, End::Failed(Fault::Circling));
+    let refused = judged(Ended::Refused, 16);
+    assert_eq!(refused.end, End::Failed(Fault::Circling));
+    assert_eq!(
+        refused.reason.unwrap(),
+        "the handler refused connections, 16 minutes after the task first started"
+    );
+    // A shutdown is not the task's doing.
+    assert!(matches!(
+        judged(Ended::ShutDown, 60).end,
+        End::HandedBack { .. }
+    ));
+}
+
+#[test]
+fn which_statuses_are_terminal_can_be_set() {
+    let terminal: StatusSet = "429,503,500".parse().unwrap();
+    for (status, end) in [
+        (429, End::Terminal(Fault::ClientError)),
+        (503, End::Terminal(Fault::ServerError)),
+        (500, End::Terminal(Fault::ServerError)),
+        (404, End::Failed(Fault::ClientError)),
+        (502, End::Failed(Fault::ServerError)),
+    ] {
+        let answer = Ended::Answered(Answer {
+            status,
+            ..Answer::default()
+        });
+        let given = Circumstances {
+            terminal: &terminal,
+            age: Duration::ZERO,
+            now: NOW.parse().unwrap(),
+        };
+        assert_eq!(judge(answer, &given).end, end, "{status}");
+    }
+}
+
+#[test]
+fn what_is_cut_goes_to_the_log() {
+    let text = "x".repeat(600);
+    let outcome = judged(
+        Ended::Answered(Answer {
+            status: 500,
+            body: Bytes::from(text),
+            ..Answer::default()
+        }),
+        0,
+    );
+    assert_eq!(outcome.reason.unwrap().len(), 500);
+    assert_eq!(outcome.logs[0].log, format!("…{}", "x".repeat(100)));
+}
+
+#[test]
+fn logs_of_a_task_result_are_taken() {
+    let outcome = judged(
+        Ended::Answered(Answer {
+            status: 200,
+            content_type: TASK_RESULT.to_owned(),
+            body: Bytes::from_static(br#"{"status":"COMPLETED","logs":["one",{"log":"two","createdTime":5,"taskId":"x"}]}"#),
+            ..Answer::default()
+        }),
+        0,
+    );
+    let logs: Vec<_> = outcome
+        .logs
+        .iter()
+        .map(|l| (l.log.as_str(), l.created_time))
+        .collect();
+    assert_eq!(logs, [("one", 0), ("two", 5)]);
+}
+
+#[test]
+fn words_are_distinct() {
+    let mut words: Vec<_> = Fault::ALL.map(Fault::as_str).to_vec();
+    words.extend(Cause::ALL.map(Cause::as_str));
+    let count = words.len();
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), count);
+}

@@ -1,0 +1,147 @@
+//! The phases of a shutdown, and when each ends.
+//!
+//! ```text
+//! terminating or TERM      drain limit           cut              end
+//! ├── polls stop, calls ───┼── nothing begins ───┼── hand back ───┤
+//! │   go on                │   any more          │   what is left │
+//! 0                        grace − 10 s          grace − 3 s      grace − 0.5 s
+//! ```
+//! A short grace period has shorter parts.
+
+use std::time::Duration;
+
+use tokio::{sync::watch, time::Instant};
+
+/// The limits of a shutdown that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// When it began.
+    pub began: Instant,
+    /// `/drain` answers now at the latest, and no call begins any more.
+    pub drain: Instant,
+    /// Calls that still run are closed and their tasks handed back.
+    pub cut: Instant,
+    /// Reports end; kubelet kills the pod soon.
+    pub end: Instant,
+}
+
+impl Limits {
+    /// The limits of a shutdown that began then, with a grace period.
+    pub fn new(began: Instant, grace: Duration) -> Self {
+        let before_end =
+            |longest: Duration, part| began + grace.saturating_sub((grace / part).min(longest));
+        Self {
+            began,
+            drain: before_end(Duration::from_secs(10), 3),
+            cut: before_end(Duration::from_secs(3), 6),
+            end: before_end(Duration::from_millis(500), 20),
+        }
+    }
+}
+
+/// Whether the sidecar is shutting down. Clones are one.
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    grace: Duration,
+    limits: watch::Sender<Option<Limits>>,
+}
+
+impl Shutdown {
+    /// Running, with this grace period for later.
+    pub fn new(grace: Duration) -> Self {
+        Self {
+            grace,
+            limits: watch::Sender::new(None),
+        }
+    }
+
+    /// The grace period.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Begins it. What begins it again changes nothing: the first counts.
+    pub fn begin(&self) -> Limits {
+        let now = Instant::now();
+        let mut begun = None;
+        self.limits.send_if_modified(|limits| {
+            let is_first = limits.is_none();
+            begun = Some(*limits.get_or_insert_with(|| Limits::new(now, self.grace)));
+            is_first
+        });
+        begun.unwrap_or_else(|| Limits::new(now, self.grace))
+    }
+
+    /// The limits, if it has begun.
+    pub fn limits(&self) -> Option<Limits> {
+        *self.limits.borrow()
+    }
+
+    /// Ends when it begins.
+    pub async fn begun(&self) -> Limits {
+        let mut limits = self.limits.subscribe();
+        // The sender lives in `self`, so the channel cannot close meanwhile.
+        match limits.wait_for(Option::is_some).await.map(|limits| *limits) {
+            Ok(Some(limits)) => limits,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether a call may begin.
+    pub fn may_begin(&self) -> bool {
+        self.limits()
+            .is_none_or(|limits| Instant::now() < limits.drain)
+    }
+
+    /// Ends when calls that still run must be closed.
+    pub async fn cut(&self) {
+        let limits = self.begun().await;
+        tokio::time::sleep_until(limits.cut).await;
+    }
+
+    /// Ends when even reports must end.
+    pub async fn end(&self) {
+        let limits = self.begun().await;
+        tokio::time::sleep_until(limits.end).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_by_grace_period() {
+        let began = Instant::now();
+        for (grace, drain, cut, end) in [
+            (600_000, 590_000, 597_000, 599_500),
+            (30_000, 20_000, 27_000, 29_500),
+            (6_000, 4_000, 5_000, 5_700),
+            (0, 0, 0, 0),
+        ] {
+            let at = |millis| began + Duration::from_millis(millis);
+            let limits = Limits::new(began, Duration::from_millis(grace));
+            assert_eq!(
+                (limits.drain, limits.cut, limits.end),
+                (at(drain), at(cut), at(end))
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_begin_counts() {
+        let shutdown = Shutdown::new(Duration::from_secs(30));
+        assert!(shutdown.limits().is_none() && shutdown.may_begin());
+        let first = shutdown.begin();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(shutdown.begin(), first);
+        assert_eq!(shutdown.begun().await, first);
+        assert!(shutdown.may_begin());
+        tokio::time::advance(Duration::from_secs(15)).await;
+        assert!(!shutdown.may_begin());
+        shutdown.cut().await;
+        assert_eq!(Instant::now(), first.cut);
+        shutdown.end().await;
+        assert_eq!(Instant::now(), first.end);
+    }
+}

@@ -1,0 +1,418 @@
+//! What the sidecar tells the operator: `/stats`, and the tallies it is made of.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::{
+    outcome::{End, Outcome},
+    sketch::Sketch,
+};
+
+/// The version of [`Stats`].
+pub const VERSION: u32 = 1;
+
+/// A snapshot of a sidecar. Counters count since its start; times are epoch milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    /// Rises when a field changes its meaning; new fields do not raise it.
+    pub version: u32,
+    /// When the sidecar started.
+    pub started_at: i64,
+    /// When this was read.
+    pub observed_at: i64,
+    /// It is shutting down: it polls no more.
+    pub draining: bool,
+    /// It was told to take no more work for now.
+    pub cordoned: bool,
+    /// The handler takes calls.
+    pub handler_ready: bool,
+    /// How many tasks may be in work at once.
+    pub slots: usize,
+    /// How many are.
+    pub in_flight: usize,
+    /// The task types, in the order of the configuration.
+    pub tasks: Vec<TaskStats>,
+}
+
+/// A task type's part of [`Stats`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskStats {
+    /// Its name in Conductor.
+    pub task_type: String,
+    /// Its domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// How many of the slots it may use.
+    pub slots: usize,
+    /// How many tasks are in work, from their poll to the accepted report.
+    pub in_flight: usize,
+    /// When the oldest of them arrived.
+    pub oldest_start: Option<i64>,
+    /// Calls of the handler begun.
+    pub started: u64,
+    /// Ended as COMPLETED.
+    pub completed: u64,
+    /// Ended as failed, retriable or not.
+    pub failed: u64,
+    /// Given back without an end.
+    pub handed_back: u64,
+    /// Put off by the handler's own word (202).
+    pub deferred: u64,
+    /// Slot-seconds in calls of the handler, running ones included.
+    pub executing_seconds: f64,
+    /// Slot-seconds from the poll that brought a task to its accepted report, those in work
+    /// included.
+    pub occupied_seconds: f64,
+    /// Polls that were answered or failed.
+    pub polls: u64,
+    /// Polls that brought nothing.
+    pub empty_polls: u64,
+    /// Polls that failed.
+    pub poll_errors: u64,
+    /// A slot is free and the last poll brought nothing.
+    pub idle: bool,
+    /// How long calls of the handler take.
+    pub execute_seconds: Digest,
+    /// How long tasks wait from being scheduled to their first start.
+    pub wait_seconds: Digest,
+}
+
+/// Durations in seconds: count and sum since the start, quantiles of the recent ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "said above")]
+pub struct Digest {
+    pub count: u64,
+    pub sum: f64,
+    pub p50: f64,
+    pub p95: f64,
+}
+
+/// The time of day, in epoch milliseconds.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A task type's counts while the sidecar runs.
+#[derive(Debug)]
+pub struct Tally(Mutex<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    next: u64,
+    /// Those in work, by arrival: when by our clock, and when by the wall's.
+    present: BTreeMap<u64, i64>,
+    occupied: Occupancy,
+    executing: Occupancy,
+    started: u64,
+    completed: u64,
+    failed: u64,
+    handed_back: u64,
+    deferred: u64,
+    polls: u64,
+    empty_polls: u64,
+    poll_errors: u64,
+    last_poll_empty: bool,
+    execute: Sketch,
+    wait: Sketch,
+}
+
+/// Time summed over things that begin and end, running ones included at any moment: the
+/// ended ones' time, plus for those running `n × now − Σ start`.
+#[derive(Debug)]
+struct Occupancy {
+    origin: Instant,
+    ended: Duration,
+    running: u32,
+    starts: Duration,
+}
+
+/// A task in work; dropping it ends its stay.
+#[derive(Debug)]
+pub struct Stay {
+    tally: Arc<Tally>,
+    id: u64,
+    since: Instant,
+}
+
+/// A call of the handler; dropping it ends it.
+#[derive(Debug)]
+pub struct Call {
+    tally: Arc<Tally>,
+    since: Instant,
+}
+
+impl Occupancy {
+    fn new(origin: Instant) -> Self {
+        Self {
+            origin,
+            ended: Duration::ZERO,
+            running: 0,
+            starts: Duration::ZERO,
+        }
+    }
+
+    fn begin(&mut self, at: Instant) {
+        self.running += 1;
+        self.starts += at - self.origin;
+    }
+
+    fn end(&mut self, began: Instant, at: Instant) {
+        self.running -= 1;
+        self.starts -= began - self.origin;
+        self.ended += at - began;
+    }
+
+    fn total(&self, at: Instant) -> Duration {
+        self.ended + ((at - self.origin) * self.running).saturating_sub(self.starts)
+    }
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    pub fn new() -> Arc<Self> {
+        let origin = Instant::now();
+        Arc::new(Self(Mutex::new(Counts {
+            next: 0,
+            present: BTreeMap::new(),
+            occupied: Occupancy::new(origin),
+            executing: Occupancy::new(origin),
+            started: 0,
+            completed: 0,
+            failed: 0,
+            handed_back: 0,
+            deferred: 0,
+            polls: 0,
+            empty_polls: 0,
+            poll_errors: 0,
+            last_poll_empty: false,
+            execute: Sketch::default(),
+            wait: Sketch::default(),
+        })))
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A poll brought so many tasks.
+    pub fn polled(&self, got: usize) {
+        let mut counts = self.counts();
+        counts.polls += 1;
+        counts.empty_polls += u64::from(got == 0);
+        counts.last_poll_empty = got == 0;
+    }
+
+    /// A poll failed.
+    pub fn poll_failed(&self) {
+        let mut counts = self.counts();
+        counts.polls += 1;
+        counts.poll_errors += 1;
+        counts.last_poll_empty = false;
+    }
+
+    /// A task arrived with the poll answered at `since`. `wait`: from scheduled to started,
+    /// on its first delivery.
+    pub fn arrive(self: &Arc<Self>, since: Instant, wait: Option<Duration>) -> Stay {
+        let mut counts = self.counts();
+        // Never before the tally began, whatever the caller gives: instants are subtracted.
+        let since = since.max(counts.occupied.origin);
+        let id = counts.next;
+        counts.next += 1;
+        counts.present.insert(id, now_ms());
+        counts.occupied.begin(since);
+        if let Some(wait) = wait {
+            counts.wait.add(wait);
+        }
+        drop(counts);
+        Stay {
+            tally: self.clone(),
+            id,
+            since,
+        }
+    }
+
+    /// A call of the handler begins.
+    pub fn call(self: &Arc<Self>) -> Call {
+        let since = Instant::now();
+        let mut counts = self.counts();
+        counts.started += 1;
+        counts.executing.begin(since);
+        drop(counts);
+        Call {
+            tally: self.clone(),
+            since,
+        }
+    }
+
+    /// A task has an outcome.
+    pub fn ended(&self, outcome: &Outcome) {
+        let mut counts = self.counts();
+        match outcome.end {
+            End::Completed => counts.completed += 1,
+            End::Failed(_) | End::Terminal(_) | End::Canceled => counts.failed += 1,
+            End::Deferred { .. } => counts.deferred += 1,
+            End::HandedBack { .. } => counts.handed_back += 1,
+        }
+    }
+
+    /// How many tasks are in work.
+    pub fn in_flight(&self) -> usize {
+        self.counts().present.len()
+    }
+
+    /// When the oldest task in work arrived, in epoch milliseconds.
+    pub fn oldest(&self) -> Option<i64> {
+        self.counts().present.first_key_value().map(|(_, at)| *at)
+    }
+
+    /// The wire form. `free`: a slot is free that this type may use.
+    pub fn stats(
+        &self,
+        task_type: &str,
+        domain: Option<&str>,
+        slots: usize,
+        free: bool,
+    ) -> TaskStats {
+        let now = Instant::now();
+        let counts = self.counts();
+        TaskStats {
+            task_type: task_type.to_owned(),
+            domain: domain.map(str::to_owned),
+            slots,
+            in_flight: counts.present.len(),
+            oldest_start: counts.present.first_key_value().map(|(_, at)| *at),
+            started: counts.started,
+            completed: counts.completed,
+            failed: counts.failed,
+            handed_back: counts.handed_back,
+            deferred: counts.deferred,
+            executing_seconds: counts.executing.total(now).as_secs_f64(),
+            occupied_seconds: counts.occupied.total(now).as_secs_f64(),
+            polls: counts.polls,
+            empty_polls: counts.empty_polls,
+            poll_errors: counts.poll_errors,
+            idle: free && counts.last_poll_empty,
+            execute_seconds: digest(&counts.execute),
+            wait_seconds: digest(&counts.wait),
+        }
+    }
+}
+
+fn digest(sketch: &Sketch) -> Digest {
+    Digest {
+        count: sketch.count(),
+        sum: sketch.sum().as_secs_f64(),
+        p50: sketch.quantile(0.5),
+        p95: sketch.quantile(0.95),
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut counts = self.tally.counts();
+        counts.present.remove(&self.id);
+        counts.occupied.end(self.since, now);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut counts = self.tally.counts();
+        counts.executing.end(self.since, now);
+        counts.execute.add(now - self.since);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn running_time_counts_while_it_runs() {
+        let tally = Tally::new();
+        let one = tally.arrive(Instant::now(), Some(Duration::from_secs(3)));
+        let call = tally.call();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let two = tally.arrive(Instant::now(), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        drop(call);
+        tokio::time::advance(Duration::from_secs(1)).await;
+
+        let stats = tally.stats("t", None, 4, true);
+        assert_eq!((stats.in_flight, stats.started), (2, 1));
+        assert!((stats.executing_seconds - 3.0).abs() < 1e-6);
+        assert!((stats.occupied_seconds - 6.0).abs() < 1e-6);
+        assert_eq!(
+            (stats.execute_seconds.count, stats.wait_seconds.count),
+            (1, 1)
+        );
+        assert!((stats.wait_seconds.sum - 3.0).abs() < 1e-6);
+
+        drop((one, two));
+        tokio::time::advance(Duration::from_secs(100)).await;
+        let stats = tally.stats("t", None, 4, true);
+        assert_eq!((stats.in_flight, stats.oldest_start), (0, None));
+        assert!((stats.occupied_seconds - 6.0).abs() < 1e-6);
+    }
+
+    #[tokio::test]
+    async fn idle_means_a_free_slot_and_an_empty_poll() {
+        let tally = Tally::new();
+        assert!(!tally.stats("t", None, 1, true).idle, "not polled yet");
+        tally.polled(0);
+        assert!(tally.stats("t", None, 1, true).idle);
+        assert!(!tally.stats("t", None, 1, false).idle);
+        tally.polled(1);
+        assert!(!tally.stats("t", None, 1, true).idle);
+        tally.polled(0);
+        tally.poll_failed();
+        assert!(!tally.stats("t", None, 1, true).idle);
+    }
+
+    #[tokio::test]
+    async fn the_wire_form_is_the_contracts() {
+        let tally = Tally::new();
+        let stats = Stats {
+            version: VERSION,
+            started_at: 1,
+            observed_at: 2,
+            draining: false,
+            cordoned: false,
+            handler_ready: true,
+            slots: 8,
+            in_flight: 0,
+            tasks: vec![tally.stats("greet", None, 8, true)],
+        };
+        let json = serde_json::to_value(&stats).unwrap();
+        for field in ["startedAt", "observedAt", "handlerReady", "inFlight"] {
+            assert!(!json[field].is_null(), "{field}");
+        }
+        let task = &json["tasks"][0];
+        assert!(task.get("domain").is_none() && task["oldestStart"].is_null());
+        for field in [
+            "taskType",
+            "handedBack",
+            "executingSeconds",
+            "occupiedSeconds",
+            "emptyPolls",
+            "pollErrors",
+        ] {
+            assert!(!task[field].is_null(), "{field}");
+        }
+        assert!(task["executeSeconds"]["p95"].is_number());
+        assert_eq!(serde_json::from_value::<Stats>(json).unwrap(), stats);
+    }
+}
