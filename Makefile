@@ -1,8 +1,9 @@
 # Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
 .PHONY: demo test check generate cluster e2e conformance images clean
 
-demo: ## the main job on this machine: a worker, an in-memory Conductor, a load
-	cargo run --release -q -p kubectl-conductor -- dev examples/greet/worker.yaml examples/greet/workflow.json --command 'app=cargo run --release -q -p greet' --load 500
+demo: ## the main job on this machine: a worker, an in-memory Conductor, 500 workflows
+	cargo build --release -q -p kubectl-conductor -p greet
+	target/release/kubectl-conductor dev examples/greet/worker.yaml examples/greet/workflow.json --command target/release/greet --load 500
 
 test: ## everything: lints, unit and property tests, chart, conformance, end to end on a real cluster
 	tests/run

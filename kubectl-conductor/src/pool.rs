@@ -1,0 +1,282 @@
+//! Processes in place of pods: each is a handler and, within this process, a sidecar.
+
+use std::{
+    collections::BTreeMap,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    task::{JoinHandle, JoinSet},
+};
+use worker_sidecar::{
+    config::{self, Config, HandlerConfig, Probe},
+    pipeline::Sidecar,
+};
+
+use crate::sample::Seen;
+
+/// A handler that ends by itself is started again after this long.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// What every pod of a worker is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct PodTemplate {
+    /// The worker's name.
+    pub(crate) name: String,
+    /// How the handler is started, as a shell has it.
+    pub(crate) command: String,
+    /// The handler's environment, from the manifest.
+    pub(crate) env: Vec<(String, String)>,
+    /// What the sidecar is told, as on a cluster.
+    pub(crate) sidecar: BTreeMap<&'static str, String>,
+}
+
+/// A worker's pods.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    template: PodTemplate,
+    pods: Vec<Pod>,
+}
+
+#[derive(Debug)]
+struct Pod {
+    id: u64,
+    created: Instant,
+    started_up: Option<Duration>,
+    leaving: bool,
+    sidecar: Arc<Sidecar>,
+    life: JoinHandle<()>,
+}
+
+impl Pool {
+    /// No pods yet.
+    pub(crate) fn new(template: PodTemplate) -> Self {
+        Self {
+            template,
+            pods: Vec::new(),
+        }
+    }
+
+    /// Makes it so many pods: new ones are started; of those there are, the ones that were never
+    /// ready leave first, then the idle ones, then the youngest.
+    pub(crate) fn scale(&mut self, replicas: u32) -> Result<()> {
+        let staying = self.pods.iter().filter(|p| !p.leaving).count();
+        let wanted = usize::try_from(replicas)?;
+        for _ in staying..wanted {
+            self.pods.push(Pod::start(&self.template)?);
+        }
+        let mut candidates: Vec<&mut Pod> = self.pods.iter_mut().filter(|p| !p.leaving).collect();
+        candidates.sort_by_key(|p| {
+            (
+                p.started_up.is_some(),
+                p.sidecar.stats().in_flight > 0,
+                std::cmp::Reverse(p.id),
+            )
+        });
+        for pod in candidates.into_iter().take(staying.saturating_sub(wanted)) {
+            pod.leave();
+        }
+        Ok(())
+    }
+
+    /// The pods as they are; those that have ended are forgotten.
+    pub(crate) fn look(&mut self) -> Vec<Seen> {
+        self.pods.retain(|p| !p.life.is_finished());
+        let look = |p: &mut Pod| {
+            let stats = p.sidecar.stats();
+            let age = p.created.elapsed();
+            if stats.handler_ready && p.started_up.is_none() {
+                p.started_up = Some(age);
+            }
+            Seen {
+                id: p.id,
+                age,
+                started_up: p.started_up,
+                leaving: p.leaving,
+                stats,
+            }
+        };
+        self.pods.iter_mut().map(look).collect()
+    }
+
+    /// Ends all pods, each after the tasks it has.
+    pub(crate) async fn drain(mut self) {
+        for pod in &mut self.pods {
+            pod.leave();
+        }
+        for pod in self.pods {
+            let _ = pod.life.await;
+        }
+    }
+}
+
+impl Pod {
+    fn start(template: &PodTemplate) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{id}", template.name);
+        let port = free_port()?;
+        let config = config(template, name.clone(), port)?;
+        let grace = config.grace;
+        let sidecar = Arc::new(Sidecar::new(config, &prometheus::Registry::new())?);
+        let process = Process {
+            name,
+            command: template.command.clone(),
+            env: template.env.clone(),
+            port,
+        };
+        let life = tokio::spawn(live(sidecar.clone(), process, grace));
+        Ok(Self {
+            id,
+            created: Instant::now(),
+            started_up: None,
+            leaving: false,
+            sidecar,
+            life,
+        })
+    }
+
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.sidecar.shutdown().begin();
+    }
+}
+
+/// The sidecar's settings from what it would be told on a cluster; only the port differs, since
+/// pods here share one address.
+fn config(template: &PodTemplate, worker_id: String, port: u16) -> Result<Config> {
+    let told = |name: &str| template.sidecar.get(name).map(String::as_str);
+    let conductor = told("CONDUCTOR_SERVER_URL")
+        .context("no address of Conductor")?
+        .parse()?;
+    let tasks = config::parse_tasks(told("CONDUCTOR_TASKS").unwrap_or_default())?;
+    let mut config = Config::new(conductor, tasks, worker_id);
+    config.slots = told("CONDUCTOR_CONCURRENCY").unwrap_or("1").parse()?;
+    config.grace = config::parse_duration(told("GRACE_PERIOD").unwrap_or("30s"))?;
+    config.handler = HandlerConfig::new(port);
+    config.handler.payload = told("HANDLER_PAYLOAD").unwrap_or("task").parse()?;
+    if let Some(codes) = told("HANDLER_TERMINAL_STATUS_CODES") {
+        config.handler.terminal = codes.parse()?;
+    }
+    let declared: u16 = told("HANDLER_PORT").unwrap_or("8080").parse()?;
+    // A probe on another port than the handler's has no counterpart here.
+    if let Probe::Http(mut url) = Probe::parse(told("HANDLER_PROBE").unwrap_or("tcp"), declared)?
+        && url.port_or_known_default() == Some(declared)
+        && url.set_port(Some(port)).is_ok()
+    {
+        config.handler.probe = Probe::Http(url);
+    }
+    Ok(config)
+}
+
+/// A port that is free now; whoever takes it in between makes the handler fail, and be started
+/// again.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
+}
+
+/// A pod's life: the handler runs until the sidecar has drained.
+async fn live(sidecar: Arc<Sidecar>, process: Process, grace: Duration) {
+    let shutdown = sidecar.shutdown().clone();
+    let mut drained = std::pin::pin!(sidecar.run());
+    loop {
+        let mut child = match process.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                eprintln!("[{}] cannot be started: {error:#}", process.name);
+                tokio::select! {
+                    () = &mut drained => return,
+                    () = tokio::time::sleep(RESTART) => continue,
+                }
+            }
+        };
+        tokio::select! {
+            () = &mut drained => {
+                end(&mut child, grace).await;
+                return;
+            }
+            status = child.wait() => {
+                let how = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+                eprintln!("[{}] the handler ended: {how}", process.name);
+            }
+        }
+        if shutdown.limits().is_some() {
+            drained.await;
+            return;
+        }
+        tokio::select! {
+            () = &mut drained => return,
+            () = tokio::time::sleep(RESTART) => (),
+        }
+    }
+}
+
+/// How a pod's handler is started.
+struct Process {
+    name: String,
+    command: String,
+    env: Vec<(String, String)>,
+    port: u16,
+}
+
+impl Process {
+    fn spawn(&self) -> Result<Child> {
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("exec {}", self.command))
+            .env("PORT", self.port.to_string())
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C is for us: the handler gets its signal once its tasks are done.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| self.command.clone())?;
+        let mut output = JoinSet::new();
+        if let Some(stdout) = child.stdout.take() {
+            output.spawn(show(self.name.clone(), stdout));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            output.spawn(show(self.name.clone(), stderr));
+        }
+        // Ends with the pipes, that is with the process.
+        output.detach_all();
+        Ok(child)
+    }
+}
+
+async fn show(name: String, output: impl AsyncRead + Unpin) {
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        eprintln!("[{name}] {line}");
+    }
+}
+
+/// Asks a handler to end, and makes it end when it does not.
+async fn end(child: &mut Child, grace: Duration) {
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::TERM);
+        if tokio::time::timeout(grace, child.wait()).await.is_ok() {
+            return;
+        }
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait().await;
+}
