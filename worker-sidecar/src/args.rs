@@ -1,6 +1,11 @@
-//! What is typed, and what it means.
+//! How the sidecar is called. What the settings mean is in [`crate::config`].
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{
+    fmt::Display,
+    io::Write as _,
+    net::{SocketAddr, ToSocketAddrs as _},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -10,185 +15,257 @@ use runtime::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{self, Config, HandlerConfig, Probe},
+    config::{self, Config, DEFAULT_TERMINAL, HandlerConfig, Payload, Probe, StatusSet},
     control,
     pipeline::Sidecar,
 };
 
-/// The exit status for a value that cannot be used: sysexits' `EX_USAGE`.
+/// `EX_USAGE`: a restart does not help.
 const USAGE: u8 = 64;
 
-/// Polls Conductor, forwards tasks to the HTTP handler beside it, reports the results.
+/// Polls Conductor, forwards tasks to the handler beside it, reports the results.
 #[derive(Debug, Parser)]
-#[command(
-    name = "worker-sidecar",
-    version,
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "worker-sidecar", version, about, long_about = None)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    run: RunArgs,
+    typed: Typed,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Copy, Subcommand)]
 enum Command {
-    /// Tells the sidecar of this pod that the pod ends: for its own preStop hook
-    Terminating {
-        /// Where that sidecar listens
-        #[arg(long, env = "LISTEN", default_value = LISTEN)]
-        listen: String,
-    },
+    /// Work (the default).
+    Run,
+    /// Tell the sidecar of this pod that the pod is terminating: it stops polling. For its
+    /// preStop hook; takes the port from LISTEN.
+    Terminating,
 }
 
-const LISTEN: &str = "0.0.0.0:2112";
-
-/// As typed: everything is text, so that what is wrong with it is said in our words.
-#[derive(Debug, Default, clap::Args)]
-struct RunArgs {
-    /// Conductor's address, with or without the final /api
-    #[arg(long, env = "CONDUCTOR_SERVER_URL", value_name = "URL")]
+/// What was typed, all of it text: what it means is found out in one place, with one kind
+/// of message.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Typed {
+    /// Conductor's address, with or without /api.
+    #[arg(long, env = "CONDUCTOR_SERVER_URL", value_name = "URL", global = true)]
     conductor_url: Option<String>,
-    /// The task types to poll: a JSON array of objects with name and, if needed, domain, path,
-    /// concurrency, pollInterval, timeout
-    #[arg(long, env = "CONDUCTOR_TASKS", value_name = "JSON")]
+    /// The task types, a JSON array: [{"name":"greet","domain":"gpu","path":"/",
+    /// "concurrency":4,"pollInterval":"100ms","timeout":"10m"}]; all but name optional.
+    #[arg(long, env = "CONDUCTOR_TASKS", value_name = "JSON", global = true)]
     tasks: Option<String>,
-    /// How many tasks may be in work at once
+    /// How many tasks may be in work at once.
     #[arg(
         long,
         env = "CONDUCTOR_CONCURRENCY",
+        value_name = "N",
         default_value = "1",
-        value_name = "N"
+        global = true
     )]
     concurrency: String,
-    /// How Conductor knows this worker; absent: the host's name
-    #[arg(long, env = "CONDUCTOR_WORKER_ID", value_name = "NAME")]
+    /// How the sidecar calls itself towards Conductor [default: the host's name].
+    #[arg(long, env = "CONDUCTOR_WORKER_ID", value_name = "NAME", global = true)]
     worker_id: Option<String>,
-    /// The handler's port on 127.0.0.1
+    /// The handler's port on 127.0.0.1.
     #[arg(
         long,
         env = "HANDLER_PORT",
+        value_name = "PORT",
         default_value = "8080",
-        value_name = "PORT"
+        global = true
     )]
     handler_port: String,
-    /// How the handler's readiness is found out: tcp, tcp:PORT or http://127.0.0.1:PORT/PATH
+    /// How the handler's readiness is found out: tcp, tcp:PORT or <http://127.0.0.1:PORT/PATH>.
     #[arg(
         long,
         env = "HANDLER_PROBE",
+        value_name = "PROBE",
         default_value = "tcp",
-        value_name = "PROBE"
+        global = true
     )]
     handler_probe: String,
-    /// What the handler gets: task (all of it) or input (its inputData)
+    /// What the handler is sent: task (all of it) or input (its inputData).
     #[arg(
         long,
         env = "HANDLER_PAYLOAD",
+        value_name = "WHAT",
         default_value = "task",
-        value_name = "PAYLOAD"
+        global = true
     )]
     payload: String,
-    /// The HTTP statuses that fail a task for good
-    #[arg(long, env = "HANDLER_TERMINAL_STATUS_CODES", default_value = config::DEFAULT_TERMINAL, value_name = "RANGES")]
+    /// The HTTP statuses that fail a task for good.
+    #[arg(long, env = "HANDLER_TERMINAL_STATUS_CODES", value_name = "RANGES", default_value = DEFAULT_TERMINAL, global = true)]
     terminal_status_codes: String,
-    /// The largest answer of the handler, in bytes or with Ki or Mi
+    /// The largest answer that is taken from the handler; Conductor's own limit is 10Mi.
     #[arg(
         long,
         env = "PAYLOAD_LIMIT",
+        value_name = "SIZE",
         default_value = "10Mi",
-        value_name = "SIZE"
+        global = true
     )]
     payload_limit: String,
-    /// The pod's terminationGracePeriodSeconds
+    /// The pod's terminationGracePeriodSeconds.
     #[arg(
         long,
         env = "GRACE_PERIOD",
+        value_name = "DURATION",
         default_value = "30s",
-        value_name = "DURATION"
+        global = true
     )]
     grace_period: String,
-    /// Where /metrics, /healthz, /readyz, /stats and /drain are served
-    #[arg(long, env = "LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
+    /// Where metrics, health, stats and drain are served.
+    #[arg(
+        long,
+        env = "LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:2112",
+        global = true
+    )]
     listen: String,
-    /// error, warn, info, debug or trace
-    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    /// error, warn, info, debug or trace; also per target, as in info,hyper=warn.
+    #[arg(
+        long,
+        env = "LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info",
+        global = true
+    )]
     log_level: String,
-    /// text or json
+    /// text or json.
     #[arg(
         long,
         env = "LOG_FORMAT",
+        value_name = "FORMAT",
         default_value = "text",
-        value_name = "FORMAT"
+        global = true
     )]
     log_format: String,
 }
 
-/// As meant.
-#[derive(Debug)]
-struct Settings {
-    config: Config,
-    listen: SocketAddr,
-    log_level: String,
-    log_format: LogFormat,
-}
-
-/// A value that cannot be used.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{flag} ({env}) {what}; write {instead}")]
-struct BadValue {
+/// A setting that does not make sense, and what to write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{flag} ({env}): {problem}; write {write}")]
+pub struct BadValue {
     flag: &'static str,
     env: &'static str,
-    what: String,
-    instead: &'static str,
+    problem: String,
+    write: String,
+}
+
+/// What was typed, understood.
+#[derive(Debug, Clone)]
+pub struct Meant {
+    /// For the pipeline.
+    pub config: Config,
+    /// Where to serve.
+    pub listen: SocketAddr,
+    /// What to log.
+    pub log_level: String,
+    /// How to log.
+    pub log_format: LogFormat,
 }
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
-        }
+        // --help and --version
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => return complain(&one_line(&error.to_string()), USAGE),
     };
-    let Args { command, run } = args;
-    match command {
-        None => start(run),
-        Some(Command::Terminating { listen }) => match address(&listen) {
-            Ok(listen) => {
-                ended(control::announce(listen.port()).context("the sidecar cannot be told"))
-            }
-            Err(bad) => refuse(&bad),
+    let Args { command, typed } = args;
+    let result = match command.unwrap_or(Command::Run) {
+        Command::Run => match typed.mean() {
+            Ok(meant) => run(meant),
+            Err(bad) => return complain(&bad.to_string(), USAGE),
         },
-    }
-}
-
-fn start(args: RunArgs) -> ExitCode {
-    match Settings::read(args) {
-        Ok(settings) => ended(run(settings)),
-        Err(bad) => refuse(&bad),
-    }
-}
-
-fn refuse(bad: &BadValue) -> ExitCode {
-    eprintln!("error: {bad}");
-    ExitCode::from(USAGE)
-}
-
-fn ended(result: anyhow::Result<()>) -> ExitCode {
+        Command::Terminating => match typed.listen() {
+            Ok(listen) => terminating(listen),
+            Err(bad) => return complain(&bad.to_string(), USAGE),
+        },
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => complain(&format!("{error:#}"), 1),
     }
 }
 
-impl Settings {
-    fn read(args: RunArgs) -> Result<Self, BadValue> {
-        let RunArgs {
+fn complain(message: &str, code: u8) -> ExitCode {
+    // Nobody is left to tell that standard error is closed.
+    let _ = writeln!(std::io::stderr(), "worker-sidecar: {message}");
+    ExitCode::from(code)
+}
+
+/// Clap's messages have a usage and a hint below the first paragraph.
+fn one_line(message: &str) -> String {
+    let first = message.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first.split_whitespace().collect();
+    words.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+fn terminating(listen: SocketAddr) -> anyhow::Result<()> {
+    control::tell_terminating(listen.port()).with_context(|| {
+        format!(
+            "no sidecar that serves on port {} could be told",
+            listen.port()
+        )
+    })
+}
+
+fn run(meant: Meant) -> anyhow::Result<()> {
+    let Meant {
+        config,
+        listen,
+        log_level,
+        log_format,
+    } = meant;
+    telemetry::init(&log_level, log_format)?;
+    // The work is waiting for others; two threads are plenty, and each costs memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config, listen))
+}
+
+async fn serve(config: Config, listen: SocketAddr) -> anyhow::Result<()> {
+    let shutdown = runtime::shutdown_signal();
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot serve on {listen}"))?;
+    let port = listener.local_addr()?.port();
+    tracing::info!(
+        conductor = %config.conductor, worker_id = config.worker_id, slots = config.slots, port,
+        tasks = ?config.tasks.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), "starting"
+    );
+    let registry = Registry::new();
+    let sidecar = Sidecar::new(config, &registry)?;
+    let router = control::router(sidecar.clone(), registry);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let work = async {
+        tokio::select! {
+            () = sidecar.clone().run(shutdown) => {}
+            // It listens for ever, unless it cannot.
+            failed = control::listen(port, sidecar.clone()) => {
+                failed.context("no socket for `terminating`")?;
+            }
+        }
+        drop(stop);
+        anyhow::Ok(())
+    };
+    let admin = runtime::admin::serve(listener, router, async {
+        let _ = stopped.await;
+    });
+    let (worked, served) = tokio::join!(work, admin);
+    worked?;
+    served.context("the admin server")
+}
+
+impl Typed {
+    /// Finds out what was meant.
+    pub fn mean(self) -> Result<Meant, BadValue> {
+        let listen = self.listen()?;
+        let Self {
             conductor_url,
             tasks,
             concurrency,
@@ -199,255 +276,168 @@ impl Settings {
             terminal_status_codes,
             payload_limit,
             grace_period,
+            listen: _,
+            log_level,
+            log_format,
+        } = self;
+        let conductor = CONDUCTOR_URL.required(conductor_url)?;
+        let tasks = TASKS.required(tasks)?;
+        let port = HANDLER_PORT.read(&handler_port, |s| number(s, 1, u16::MAX))?;
+        Ok(Meant {
+            config: Config {
+                conductor: CONDUCTOR_URL.read(&conductor, ApiBase::parse)?,
+                tasks: TASKS.read(&tasks, config::parse_tasks)?,
+                slots: CONCURRENCY.read(&concurrency, |s| number(s, 1, 1000))?,
+                worker_id: match worker_id.filter(|id| !id.is_empty()) {
+                    Some(id) => id,
+                    None => WORKER_ID.required(host_name())?,
+                },
+                handler: HandlerConfig {
+                    port,
+                    probe: PROBE.read(&handler_probe, |s| Probe::parse(s, port))?,
+                    payload: PAYLOAD.read(&payload, str::parse::<Payload>)?,
+                    terminal: TERMINAL.read(&terminal_status_codes, str::parse::<StatusSet>)?,
+                    payload_limit: LIMIT.read(&payload_limit, config::parse_bytes)?,
+                },
+                grace: GRACE.read(&grace_period, config::parse_duration)?,
+            },
             listen,
-            log_level,
-            log_format,
-        } = args;
-        let conductor = Field(
-            "--conductor-url",
-            "CONDUCTOR_SERVER_URL",
-            "for example http://conductor:8080/api",
-        );
-        let conductor = conductor.read(&conductor.given(conductor_url)?, ApiBase::parse)?;
-        let field = Field(
-            "--tasks",
-            "CONDUCTOR_TASKS",
-            r#"for example [{"name":"greet"}]"#,
-        );
-        let tasks = field.read(&field.given(tasks)?, config::parse_tasks)?;
-        let field = Field("--worker-id", "CONDUCTOR_WORKER_ID", "the pod's name");
-        let worker_id = field.given(worker_id.or_else(host_name))?;
-        let mut config = Config::new(conductor, tasks, worker_id);
+            log_format: LOG_FORMAT.read(&log_format, str::parse)?,
+            log_level: {
+                LOG_LEVEL.read(&log_level, telemetry::check_level)?;
+                log_level
+            },
+        })
+    }
 
-        let field = Field(
-            "--concurrency",
-            "CONDUCTOR_CONCURRENCY",
-            "a number of tasks from 1 to 1000",
-        );
-        config.slots = field.number(&concurrency, 1..=1000)?;
-        let field = Field("--handler-port", "HANDLER_PORT", "a port from 1 to 65535");
-        let port = field.number(&handler_port, 1..=65535)?;
-        config.handler = HandlerConfig::new(u16::try_from(port).unwrap_or(u16::MAX));
-        config.handler.probe = Field(
-            "--handler-probe",
-            "HANDLER_PROBE",
-            "tcp, tcp:PORT or http://127.0.0.1:PORT/PATH",
-        )
-        .read(&handler_probe, |given| {
-            Probe::parse(given, config.handler.port)
-        })?;
-        config.handler.payload =
-            Field("--payload", "HANDLER_PAYLOAD", "task or input").read(&payload, str::parse)?;
-        config.handler.terminal = Field(
-            "--terminal-status-codes",
-            "HANDLER_TERMINAL_STATUS_CODES",
-            "for example 400-407,422",
-        )
-        .read(&terminal_status_codes, str::parse)?;
-        config.handler.payload_limit = Field(
-            "--payload-limit",
-            "PAYLOAD_LIMIT",
-            "a size such as 512Ki or 10Mi",
-        )
-        .read(&payload_limit, config::parse_bytes)?;
-        config.grace = Field(
-            "--grace-period",
-            "GRACE_PERIOD",
-            "a duration such as 30s or 10m",
-        )
-        .read(&grace_period, config::parse_duration)?;
-        Field(
-            "--log-level",
-            "LOG_LEVEL",
-            "error, warn, info, debug or trace",
-        )
-        .read(&log_level, telemetry::check_level)?;
-        let log_format =
-            Field("--log-format", "LOG_FORMAT", "text or json").read(&log_format, str::parse)?;
-        Ok(Self {
-            config,
-            listen: address(&listen)?,
-            log_level,
-            log_format,
+    fn listen(&self) -> Result<SocketAddr, BadValue> {
+        LISTEN.read(&self.listen, |given| {
+            let mut addresses = given
+                .to_socket_addrs()
+                .map_err(|e| format!("{given:?}: {e}"))?;
+            addresses
+                .next()
+                .ok_or_else(|| format!("{given:?} is no address"))
         })
     }
 }
 
-/// A flag, its variable, and what to write.
-struct Field(&'static str, &'static str, &'static str);
+/// A setting's names, and what to write.
+struct Setting {
+    flag: &'static str,
+    env: &'static str,
+    write: &'static str,
+}
 
-impl Field {
-    fn bad(&self, what: String) -> BadValue {
-        BadValue {
-            flag: self.0,
-            env: self.1,
-            what,
-            instead: self.2,
-        }
-    }
+const fn setting(flag: &'static str, env: &'static str, write: &'static str) -> Setting {
+    Setting { flag, env, write }
+}
 
-    fn given(&self, value: Option<String>) -> Result<String, BadValue> {
-        value.ok_or_else(|| self.bad("is missing".to_owned()))
-    }
+const CONDUCTOR_URL: Setting = setting(
+    "--conductor-url",
+    "CONDUCTOR_SERVER_URL",
+    "an address such as http://conductor:8080/api",
+);
+const TASKS: Setting = setting(
+    "--tasks",
+    "CONDUCTOR_TASKS",
+    r#"a JSON array such as [{"name":"greet"}]"#,
+);
+const CONCURRENCY: Setting = setting(
+    "--concurrency",
+    "CONDUCTOR_CONCURRENCY",
+    "a whole number from 1 to 1000",
+);
+const WORKER_ID: Setting = setting(
+    "--worker-id",
+    "CONDUCTOR_WORKER_ID",
+    "a name such as the pod's",
+);
+const HANDLER_PORT: Setting = setting("--handler-port", "HANDLER_PORT", "a port from 1 to 65535");
+const PROBE: Setting = setting(
+    "--handler-probe",
+    "HANDLER_PROBE",
+    "tcp, tcp:PORT or http://127.0.0.1:PORT/PATH",
+);
+const PAYLOAD: Setting = setting("--payload", "HANDLER_PAYLOAD", "task or input");
+const TERMINAL: Setting = setting(
+    "--terminal-status-codes",
+    "HANDLER_TERMINAL_STATUS_CODES",
+    "statuses and ranges such as 400-407,422",
+);
+const LIMIT: Setting = setting(
+    "--payload-limit",
+    "PAYLOAD_LIMIT",
+    "a size such as 512Ki or 10Mi",
+);
+const GRACE: Setting = setting(
+    "--grace-period",
+    "GRACE_PERIOD",
+    "a duration such as 30s or 10m",
+);
+const LISTEN: Setting = setting(
+    "--listen",
+    "LISTEN",
+    "an address and port such as 0.0.0.0:2112",
+);
+const LOG_LEVEL: Setting = setting(
+    "--log-level",
+    "LOG_LEVEL",
+    "error, warn, info, debug or trace",
+);
+const LOG_FORMAT: Setting = setting("--log-format", "LOG_FORMAT", "text or json");
 
-    fn read<T, E: std::fmt::Display>(
+impl Setting {
+    fn read<T, E: Display>(
         &self,
         given: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, BadValue> {
-        parse(given).map_err(|why| self.bad(format!("is {given:?}: {why}")))
+        parse(given).map_err(|error| {
+            // Some messages name what was given, some do not.
+            let (error, quoted) = (one_line(&error.to_string()), format!("{given:?}"));
+            let problem = if error.contains(&quoted) {
+                error
+            } else {
+                format!("{quoted}: {error}")
+            };
+            self.bad(problem)
+        })
     }
 
-    fn number(
-        &self,
-        given: &str,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> Result<usize, BadValue> {
-        match given.parse() {
-            Ok(number) if range.contains(&number) => Ok(number),
-            _ => Err(self.bad(format!("is {given:?}"))),
+    fn required(&self, given: Option<String>) -> Result<String, BadValue> {
+        given
+            .filter(|given| !given.is_empty())
+            .ok_or_else(|| self.bad("not given".to_owned()))
+    }
+
+    fn bad(&self, problem: String) -> BadValue {
+        BadValue {
+            flag: self.flag,
+            env: self.env,
+            problem,
+            write: self.write.to_owned(),
         }
     }
 }
 
-fn address(given: &str) -> Result<SocketAddr, BadValue> {
-    Field("--listen", "LISTEN", "an address such as 0.0.0.0:2112").read(given, str::parse)
+fn number<T: std::str::FromStr + PartialOrd + Display>(
+    given: &str,
+    low: T,
+    high: T,
+) -> Result<T, String> {
+    match given.parse::<T>() {
+        Ok(n) if n >= low && n <= high => Ok(n),
+        _ => Err(format!(
+            "{given:?} is not a whole number from {low} to {high}"
+        )),
+    }
 }
 
+/// Kubernetes sets HOSTNAME to the pod's name.
 fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
-}
-
-fn run(settings: Settings) -> anyhow::Result<()> {
-    let Settings {
-        config,
-        listen,
-        log_level,
-        log_format,
-    } = settings;
-    telemetry::init(&log_level, log_format)?;
-    // Two threads are enough to saturate a Conductor; each costs memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(serve(config, listen))
-}
-
-/// Works until TERM or INT has come and nothing is left to do.
-async fn serve(config: Config, listen: SocketAddr) -> anyhow::Result<()> {
-    let registry = Registry::new();
-    let sidecar = Arc::new(Sidecar::new(config, &registry)?);
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("listening on {listen}"))?;
-    let socket =
-        control::listen(listener.local_addr()?.port()).context("listening for the pod's end")?;
-    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "started");
-
-    let told = async {
-        runtime::shutdown_signal().await;
-        tracing::info!("told to end: no more polls");
-        sidecar.shutdown().begin();
-    };
-    let work = async {
-        tokio::join!(sidecar.clone().run(), told);
-    };
-    let (over, is_over) = tokio::sync::oneshot::channel::<()>();
-    let server = runtime::admin::serve(
-        listener,
-        control::router(sidecar.clone(), registry),
-        async {
-            let _ = is_over.await;
-        },
-    );
-    let all = async {
-        let work = async {
-            work.await;
-            drop(over);
-        };
-        tokio::join!(server, work).0
-    };
-    tokio::select! {
-        result = all => result.context("serving"),
-        result = control::announcements(socket, sidecar.shutdown().clone()) => result.context("hearing of the pod's end"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn given(changes: &[&str]) -> Result<Settings, String> {
-        let all = [
-            "worker-sidecar",
-            "--conductor-url=http://c",
-            r#"--tasks=[{"name":"t"}]"#,
-            "--worker-id=w",
-        ];
-        let kept = all.iter().filter(|a| {
-            let flag = a.split('=').next().unwrap_or_default();
-            !changes.iter().any(|c| c.split('=').next() == Some(flag))
-        });
-        let args = Args::try_parse_from(kept.chain(changes.iter().filter(|c| !c.ends_with("=-"))))
-            .map_err(|e| e.to_string())?;
-        Settings::read(args.run).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn defaults() {
-        let s = given(&[]).unwrap();
-        assert_eq!(s.config.conductor.as_str(), "http://c/api");
-        assert_eq!((s.config.slots, s.config.handler.port), (1, 8080));
-        assert_eq!(s.config.handler.payload_limit, 10 << 20);
-        assert_eq!(s.listen.port(), 2112);
-    }
-
-    #[test]
-    fn a_bad_value_is_told_by_flag_variable_and_cure() {
-        for (bad, says) in [
-            (
-                "--conductor-url=-",
-                "--conductor-url (CONDUCTOR_SERVER_URL) is missing; write for example http",
-            ),
-            (
-                "--conductor-url=c:8080",
-                "--conductor-url (CONDUCTOR_SERVER_URL) is \"c:8080\"",
-            ),
-            ("--tasks=-", "--tasks (CONDUCTOR_TASKS) is missing"),
-            (
-                "--tasks=[]",
-                "--tasks (CONDUCTOR_TASKS) is \"[]\": there is no task type in it; write for example [{",
-            ),
-            (
-                "--concurrency=0",
-                "--concurrency (CONDUCTOR_CONCURRENCY) is \"0\"; write a number of tasks from 1 to 1000",
-            ),
-            (
-                "--handler-port=x",
-                "--handler-port (HANDLER_PORT) is \"x\"; write a port",
-            ),
-            (
-                "--handler-probe=udp",
-                "--handler-probe (HANDLER_PROBE) is \"udp\"",
-            ),
-            ("--payload=all", "--payload (HANDLER_PAYLOAD) is \"all\""),
-            (
-                "--terminal-status-codes=200",
-                "--terminal-status-codes (HANDLER_TERMINAL_STATUS_CODES)",
-            ),
-            ("--payload-limit=10MB", "--payload-limit (PAYLOAD_LIMIT)"),
-            ("--grace-period=1d", "--grace-period (GRACE_PERIOD)"),
-            ("--listen=2112", "--listen (LISTEN) is \"2112\""),
-            ("--log-level=loud", "--log-level (LOG_LEVEL)"),
-            ("--log-format=xml", "--log-format (LOG_FORMAT)"),
-        ] {
-            let said = given(&[bad]).unwrap_err();
-            assert!(
-                said.starts_with(says) && said.contains("; write "),
-                "{bad}: {said}"
-            );
-        }
-    }
+    let from_env = std::env::var("HOSTNAME").ok();
+    from_env
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
+        .map(|name| name.trim().to_owned())
 }

@@ -1,100 +1,154 @@
-//! The sidecar's own endpoints, and the socket by which the pod's end is announced.
+//! The sidecar's own endpoints, and the socket of `terminating`.
+//!
+//! kubelet runs all preStop hooks of a pod at once. The sidecar's own, `worker-sidecar
+//! terminating`, says over a socket that the pod goes; those of the other containers ask
+//! `/drain`, which answers when nothing is in work any more.
 
-use std::{
-    io,
-    os::{
-        linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener as StdListener, UnixStream as StdStream},
-    },
-    sync::Arc,
-    time::Duration,
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
 };
-
-use axum::{Json, Router, extract::State, http::StatusCode, middleware, routing::get};
 use prometheus::Registry;
-use tokio::{io::AsyncWriteExt as _, net::UnixListener};
+use tokio::time::timeout;
 
-use crate::{pipeline::Sidecar, shutdown::Shutdown, stats::Stats};
+use crate::pipeline::Sidecar;
 
-/// kubelet runs all preStop hooks of a pod at once; ours needs a process to start. If none
-/// came within this time, the container that asks is restarted alone.
-const ANNOUNCED: Duration = Duration::from_secs(3);
+/// How long `/drain` waits for `terminating`. Without it only that one container restarts.
+const ALONE: Duration = Duration::from_secs(3);
 
 /// `/metrics`, `/healthz`, `/readyz`, `/stats` and `/drain`.
 pub fn router(sidecar: Arc<Sidecar>, registry: Registry) -> Router {
-    let read = sidecar.clone();
-    let metrics = runtime::admin::metrics_route(registry).layer(middleware::map_request(
-        move |request: axum::extract::Request| {
-            read.refresh_metrics();
-            std::future::ready(request)
-        },
-    ));
+    let fresh = middleware::from_fn_with_state(sidecar.clone(), refresh);
     Router::new()
-        .route("/healthz", get(async || "alive\n"))
+        .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/stats", get(stats))
         .route("/drain", get(drain))
         .with_state(sidecar)
-        .merge(metrics)
+        .merge(runtime::admin::metrics_route(registry).layer(fresh))
+}
+
+async fn refresh(State(sidecar): State<Arc<Sidecar>>, request: Request, next: Next) -> Response {
+    sidecar.refresh_metrics();
+    next.run(request).await
 }
 
 async fn ready(State(sidecar): State<Arc<Sidecar>>) -> (StatusCode, &'static str) {
-    if sidecar.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else if sidecar.shutdown().limits().is_some() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-    } else {
-        (
+    match (sidecar.is_draining(), sidecar.handler_ready()) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (false, false) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the handler is not ready\n",
-        )
+        ),
+        (false, true) => (StatusCode::OK, "ok\n"),
     }
 }
 
-async fn stats(State(sidecar): State<Arc<Sidecar>>) -> Json<Stats> {
-    Json(sidecar.stats())
+async fn stats(State(sidecar): State<Arc<Sidecar>>) -> Response {
+    Json(sidecar.stats()).into_response()
 }
 
-/// Holds a regular container's preStop hook up until nothing is in flight, at the latest until
-/// ten seconds before the grace period ends.
 async fn drain(State(sidecar): State<Arc<Sidecar>>) -> &'static str {
-    let Ok(limits) = tokio::time::timeout(ANNOUNCED, sidecar.shutdown().begun()).await else {
-        return "the pod stays: nothing to wait for\n";
-    };
-    match tokio::time::timeout_at(limits.drain, sidecar.drained()).await {
-        Ok(()) => "drained\n",
-        Err(_) => "not drained in time\n",
+    if timeout(ALONE, sidecar.shutdown_begun()).await.is_err() {
+        return "not terminating\n";
     }
+    sidecar.drained().await;
+    "drained\n"
 }
 
-/// A name in the pod's network namespace, not a file: the root file system is read-only.
-fn address(port: u16) -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(format!("worker-sidecar-{port}"))
-}
-
-/// Where the pod's end is announced to the sidecar that listens on this port.
-pub fn listen(port: u16) -> io::Result<UnixListener> {
-    let listener = StdListener::bind_addr(&address(port)?)?;
+/// Listens for `terminating`, for ever. The port tells sidecars in one network namespace
+/// apart.
+#[cfg(target_os = "linux")]
+pub async fn listen(port: u16, sidecar: Arc<Sidecar>) -> io::Result<()> {
+    let listener = std::os::unix::net::UnixListener::bind_addr(&socket::address(port)?)?;
     listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
-}
-
-/// Begins the shutdown when the pod's end is announced. Never ends.
-pub async fn announcements(listener: UnixListener, shutdown: Shutdown) -> io::Result<()> {
+    let listener = tokio::net::UnixListener::from_std(listener)?;
     loop {
-        let (mut stream, _) = listener.accept().await?;
-        shutdown.begin();
-        tracing::info!("the pod ends: no more polls");
-        // The one who announces has gone or not; it changes nothing.
-        let _ = stream.write_all(b"ok").await;
+        match listener.accept().await {
+            // One at a time: the other end writes a word at once, or is given up.
+            Ok((stream, _)) => match timeout(socket::PATIENCE, socket::read_word(stream)).await {
+                Ok(Ok(stream)) => {
+                    sidecar.begin_shutdown();
+                    let _ = timeout(socket::PATIENCE, socket::answer(stream)).await;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a connection to the socket of `terminating` was given up")
+                }
+                Err(_) => {
+                    tracing::warn!("a connection to the socket of `terminating` said nothing")
+                }
+            },
+            Err(error) => {
+                tracing::warn!(%error, "the socket of `terminating` does not accept");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
     }
 }
 
-/// Announces the pod's end to the sidecar on this port, from the container's preStop hook.
-pub fn announce(port: u16) -> io::Result<()> {
-    use io::Read as _;
-    let mut stream = StdStream::connect_addr(&address(port)?)?;
-    stream.set_read_timeout(Some(ANNOUNCED))?;
-    let mut answer = [0; 2];
-    stream.read_exact(&mut answer)
+/// Tells the sidecar that listens on this port that its pod is terminating.
+#[cfg(target_os = "linux")]
+pub fn tell_terminating(port: u16) -> io::Result<()> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect_addr(&socket::address(port)?)?;
+    stream.set_read_timeout(Some(socket::PATIENCE))?;
+    stream.set_write_timeout(Some(socket::PATIENCE))?;
+    stream.write_all(socket::WORD)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer == socket::ANSWER {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("unexpected answer {answer:?}")))
+}
+
+/// An abstract socket: it needs no file, since the pod's root file system is read-only, and
+/// is seen only within the pod's network namespace.
+#[cfg(target_os = "linux")]
+mod socket {
+    use std::{io, os::linux::net::SocketAddrExt as _, os::unix::net::SocketAddr, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::UnixStream,
+    };
+
+    pub(super) const WORD: &[u8] = b"terminating\n";
+    pub(super) const ANSWER: &str = "ok\n";
+    pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+    pub(super) fn address(port: u16) -> io::Result<SocketAddr> {
+        SocketAddr::from_abstract_name(format!("worker-sidecar-{port}"))
+    }
+
+    pub(super) async fn read_word(mut stream: UnixStream) -> io::Result<UnixStream> {
+        let mut word = [0; WORD.len()];
+        stream.read_exact(&mut word).await?;
+        if word == WORD {
+            return Ok(stream);
+        }
+        Err(io::Error::other("it said something else"))
+    }
+
+    pub(super) async fn answer(mut stream: UnixStream) -> io::Result<()> {
+        stream.write_all(ANSWER.as_bytes()).await
+    }
+}
+
+/// Pods are Linux; elsewhere the sidecar runs inside other programs, which need no socket.
+#[cfg(not(target_os = "linux"))]
+pub async fn listen(_port: u16, _sidecar: Arc<Sidecar>) -> io::Result<()> {
+    std::future::pending().await
+}
+
+/// Pods are Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn tell_terminating(_port: u16) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

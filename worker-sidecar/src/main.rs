@@ -1,8 +1,6 @@
-//! The sidecar's program; see the library.
+//! See the library's documentation.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     runtime::install_tls_provider();
     worker_sidecar::args::main()
 }

@@ -1,17 +1,12 @@
-//! The sidecar: pollers, the tasks they bring, and the end of both.
-//!
-//! The only file that spawns: a poller a task type, a future a task, and the watch over the
-//! handler. All of them have ended when [`Sidecar::run`] has.
+//! The pipeline: tasks flow from polls through calls of the handler to reports.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use conductor_client::{Client, Task};
 use jiff::Timestamp;
 use prometheus::Registry;
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Config, TaskConfig},
@@ -21,25 +16,27 @@ use crate::{
     metrics::{Metrics, TaskMetrics},
     outcome::{Cause, Circumstances, End, Ended, Outcome, judge},
     poll::{Brake, Delivery, Poller},
-    report, result,
+    report,
+    result::{around_poll_timeout, report},
     rule::Pace,
     shutdown::Shutdown,
-    slots::{Slot, Slots},
+    slots::Slots,
     stats::{self, Stats, Tally},
 };
 
-/// A sidecar. Many fit into one process, each with its own registry.
+/// A sidecar. See [`Sidecar::run`].
 #[derive(Debug)]
 pub struct Sidecar {
     config: Config,
     client: Client,
-    handler: Arc<Handler>,
     executor: Executor,
+    handler: Arc<Handler>,
     slots: Arc<Slots>,
-    lanes: Vec<Lane>,
-    metrics: Metrics,
+    lanes: Vec<Arc<Lane>>,
     shutdown: Shutdown,
-    drained: watch::Sender<bool>,
+    /// Pollers and tasks in work: the sidecar is drained when this is empty.
+    work: TaskTracker,
+    metrics: Metrics,
     started_at: i64,
 }
 
@@ -53,93 +50,232 @@ struct Lane {
     metrics: Arc<TaskMetrics>,
 }
 
-/// Why a sidecar cannot be made.
+/// Why a sidecar could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No HTTP client.
-    #[error("an HTTP client cannot be made: {0}")]
-    Http(#[from] reqwest::Error),
-    /// No client of Conductor.
+    /// The HTTP client for Conductor.
     #[error(transparent)]
     Conductor(#[from] conductor_client::Error),
-    /// The registry has such metrics already.
-    #[error("the metrics cannot be registered: {0}")]
+    /// The HTTP client for the handler.
+    #[error("no HTTP client for the handler: {0}")]
+    Handler(#[from] reqwest::Error),
+    /// A task type's path is no URL's.
+    #[error("task path: {0}")]
+    Path(#[from] url::ParseError),
+    /// The registry has a sidecar's metrics already.
+    #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// A task's path makes no address.
-    #[error("task {name:?}: its path is no path: {why}")]
-    Path {
-        /// The task type.
-        name: String,
-        /// What is wrong with it.
-        why: url::ParseError,
-    },
 }
 
 impl Sidecar {
-    /// A sidecar that does nothing yet.
-    pub fn new(config: Config, registry: &Registry) -> Result<Self, StartError> {
+    /// Puts one together; nothing moves until [`Sidecar::run`]. Each needs a registry of its
+    /// own. Call it within a tokio runtime.
+    pub fn new(config: Config, registry: &Registry) -> Result<Arc<Self>, StartError> {
+        runtime::install_tls_provider();
         let metrics = Metrics::new(registry)?;
         metrics.set_slots(config.slots);
-        let lane = |task: &TaskConfig| {
-            let url = execute::url(config.handler.port, task).map_err(|why| StartError::Path {
-                name: task.name.clone(),
-                why,
-            })?;
-            Ok(Lane {
-                url,
-                brake: Arc::default(),
-                tally: Tally::new(),
-                metrics: Arc::new(metrics.of(&task.name)),
-                task: task.clone(),
-            })
-        };
         let lanes = config
             .tasks
             .iter()
-            .map(lane)
-            .collect::<Result<Vec<_>, StartError>>()?;
+            .map(|task| {
+                Ok(Arc::new(Lane {
+                    url: execute::url(config.handler.port, task)?,
+                    brake: Arc::new(Brake::new()),
+                    tally: Tally::new(),
+                    metrics: Arc::new(metrics.of(&task.name)),
+                    task: task.clone(),
+                }))
+            })
+            .collect::<Result<_, url::ParseError>>()?;
         let caps = config.tasks.iter().map(|task| task.concurrency);
-        Ok(Self {
+        Ok(Arc::new(Self {
             client: Client::new(config.conductor.clone())?,
-            handler: Arc::new(Handler::new(&config.handler)?),
             executor: Executor::new(&config.handler, config.slots)?,
+            handler: Arc::new(Handler::new(&config.handler)?),
             slots: Arc::new(Slots::new(config.slots, caps)),
-            shutdown: Shutdown::new(config.grace),
-            drained: watch::Sender::new(false),
-            started_at: stats::now_ms(),
             lanes,
+            shutdown: Shutdown::new(config.grace),
+            work: TaskTracker::new(),
             metrics,
+            started_at: stats::now_ms(),
             config,
-        })
+        }))
     }
 
-    /// Polls and works until a shutdown has begun and nothing is left to do, or its grace
-    /// period is over.
-    pub async fn run(self: Arc<Self>) {
-        let mut watching = JoinSet::new();
-        let this = self.clone();
-        watching.spawn(async move { this.handler.watch(|| this.in_flight() > 0).await });
-
-        let mut lanes = JoinSet::new();
+    /// Works until `shutdown` ends and all work has ended or the grace period has. Let it
+    /// run to its end: dropped earlier, it leaves pollers behind.
+    pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()>) {
+        let over = CancellationToken::new();
+        let watcher = tokio::spawn(
+            over.clone()
+                .run_until_cancelled_owned(self.clone().watch_handler()),
+        );
         for number in 0..self.lanes.len() {
-            lanes.spawn(self.clone().work_off(number));
+            self.work.spawn(self.clone().take_in(number));
         }
-        let all = async { while lanes.join_next().await.is_some() {} };
-        tokio::select! {
-            () = all => {}
-            () = self.shutdown.end() => {
-                tracing::error!(in_flight = self.in_flight(), "the grace period is over; what is left comes back when its lease ends");
+
+        shutdown.await;
+        self.begin_shutdown();
+        self.shut_down().await;
+
+        over.cancel();
+        let _ = watcher.await;
+    }
+
+    async fn watch_handler(self: Arc<Self>) {
+        self.handler.watch(|| self.in_flight() > 0).await;
+    }
+
+    async fn take_in(self: Arc<Self>, number: usize) {
+        let lane = self.lanes[number].clone();
+        let mut poller = self.poller(number);
+        while let Some(deliveries) = poller.next().await {
+            for delivery in deliveries {
+                self.work.spawn(self.clone().attend(lane.clone(), delivery));
             }
         }
-        lanes.shutdown().await;
-        watching.shutdown().await;
-        self.drained.send_replace(true);
     }
 
-    /// One task type, from its first poll to its last report.
-    async fn work_off(self: Arc<Self>, number: usize) {
+    async fn attend(self: Arc<Self>, lane: Arc<Lane>, delivery: Delivery) {
+        let Delivery { task, slot, at } = delivery;
+        let stay = lane.tally.arrive(at, first_wait(&task));
+        let gone = watch::Sender::new(false);
+        let work = async {
+            let outcome = self.execute(&lane, &task, slot.is_some(), at, &gone).await;
+            self.report(&lane, &task, at, outcome).await;
+        };
+        let lease = lease::keep(
+            &self.client,
+            &task,
+            &self.config.worker_id,
+            &lane.metrics,
+            &gone,
+        );
+        tokio::select! {
+            () = work => {}
+            never = lease => match never {},
+            () = self.shutdown.end() => {
+                lane.metrics.lost();
+                tracing::error!(task = task.task_id(), "the grace period is over; the task's result is lost");
+            }
+        }
+        drop(stay);
+        drop(slot);
+    }
+
+    async fn execute(
+        &self,
+        lane: &Lane,
+        task: &Task,
+        has_slot: bool,
+        at: Instant,
+        gone: &watch::Sender<bool>,
+    ) -> Outcome {
+        if let Some(wait) = first_wait(task) {
+            lane.metrics.waited(wait);
+        }
+        let ended = if !has_slot {
+            Ended::Surplus
+        } else if let Some(path) = task.external_input_path() {
+            Ended::ExternalInput(path.to_owned())
+        } else if !self.shutdown.may_begin() {
+            Ended::ShutDown
+        } else {
+            return self.call(lane, task, at, gone).await;
+        };
+        self.judge(task, at, ended)
+    }
+
+    async fn call(
+        &self,
+        lane: &Lane,
+        task: &Task,
+        at: Instant,
+        gone: &watch::Sender<bool>,
+    ) -> Outcome {
+        let left = execute::time_left(
+            lane.task.timeout,
+            task.timeout_seconds(),
+            elapsed(task, task.start_time()),
+        )
+        .map(|left| left.saturating_sub(at.elapsed()));
+        let stop = async {
+            let lost = async {
+                match left {
+                    // There is a deadline, and the answer to a lost task harms nobody.
+                    Some(_) => std::future::pending().await,
+                    None => drop(gone.subscribe().wait_for(|gone| *gone).await),
+                }
+            };
+            tokio::select! {
+                () = lost => Ended::LeaseLost,
+                () = self.shutdown.cut() => Ended::ShutDown,
+            }
+        };
+        let begun = Instant::now();
+        let counted = lane.tally.call();
+        lane.metrics.call_begins();
+        let ended = self
+            .executor
+            .call(&lane.url, task, lane.task.domain.as_deref(), left, stop)
+            .await;
+        drop(counted);
+        let ended = self.unless_shutting_down(ended);
+        self.mind_the_handler(&ended);
+        let outcome = self.judge(task, at, ended);
+        lane.metrics.call_ended(begun.elapsed(), &outcome);
+        lane.brake(&outcome);
+        outcome
+    }
+
+    /// During a shutdown the handler is stopped too, maybe in the middle of a call: that is
+    /// not the task's fault.
+    fn unless_shutting_down(&self, ended: Ended) -> Ended {
+        match ended {
+            Ended::CutOff(_) | Ended::Refused if self.shutdown.limits().is_some() => {
+                Ended::ShutDown
+            }
+            other => other,
+        }
+    }
+
+    fn mind_the_handler(&self, ended: &Ended) {
+        match ended {
+            Ended::Refused => self.handler.refused(),
+            Ended::CutOff(_) => self.handler.suspect(),
+            _ => {}
+        }
+    }
+
+    fn judge(&self, task: &Task, at: Instant, ended: Ended) -> Outcome {
+        let first = match task.first_start_time() {
+            0 => task.start_time(),
+            first => first,
+        };
+        let given = Circumstances {
+            terminal: &self.config.handler.terminal,
+            age: elapsed(task, first) + at.elapsed(),
+            now: Timestamp::now(),
+        };
+        let outcome = judge(ended, &given);
+        let waited = elapsed(task, task.scheduled_time()) + at.elapsed();
+        around_poll_timeout(outcome, task.poll_timeout_seconds(), waited)
+    }
+
+    async fn report(&self, lane: &Lane, task: &Task, at: Instant, outcome: Outcome) {
+        tracing::debug!(
+            task = task.task_id(), task_type = lane.task.name, end = ?outcome.end,
+            reason = outcome.reason, ms = at.elapsed().as_millis(), "ended"
+        );
+        lane.tally.ended(&outcome);
+        lane.metrics.ended(&outcome);
+        let report = report(task, &self.config.worker_id, outcome, stats::now_ms());
+        report::send(&self.client, &report, &lane.metrics).await;
+    }
+
+    fn poller(&self, number: usize) -> Poller {
         let lane = &self.lanes[number];
-        let mut poller = Poller {
+        Poller {
             client: self.client.clone(),
             worker_id: self.config.worker_id.clone(),
             task_type: lane.task.name.clone(),
@@ -154,200 +290,151 @@ impl Sidecar {
             metrics: lane.metrics.clone(),
             pace: Pace::default(),
             not_before: Instant::now(),
-        };
-        let mut tasks = JoinSet::new();
-        while let Some(deliveries) = poller.next().await {
-            for delivery in deliveries {
-                tasks.spawn(self.clone().work(number, delivery));
-            }
-            while tasks.try_join_next().is_some() {}
         }
-        while tasks.join_next().await.is_some() {}
     }
 
-    /// One task, from its delivery to the accepted report; the slot is dropped last.
-    async fn work(self: Arc<Self>, number: usize, delivery: Delivery) {
-        let Delivery { task, slot, at } = delivery;
-        let lane = &self.lanes[number];
-        let waited = first_wait(&task);
-        if let Some(waited) = waited {
-            lane.metrics.waited(waited);
+    // === the end ===
+
+    /// Stops polling at once and starts the grace period; what is in work goes on.
+    pub fn begin_shutdown(&self) {
+        let first = self.shutdown.limits().is_none();
+        let limits = self.shutdown.begin();
+        self.work.close();
+        if first {
+            let grace = self.config.grace;
+            tracing::info!(
+                in_flight = self.in_flight(),
+                ?grace,
+                "no more polls; work is brought to its end"
+            );
+            debug_assert!(limits.end >= limits.began);
         }
-        let stay = lane.tally.arrive(at, waited);
-        let gone = watch::Sender::new(false);
-        let lost = gone.subscribe();
-        let worker_id = &self.config.worker_id;
-        let finish = async {
-            let outcome = self.execute(lane, &task, slot.as_ref(), lost).await;
-            lane.tally.ended(&outcome);
-            lane.metrics.ended(&outcome);
-            let report = result::report(&task, worker_id, outcome, stats::now_ms());
-            report::send(&self.client, &report, &lane.metrics).await
-        };
-        tokio::select! {
-            _ = finish => {}
-            never = lease::keep(&self.client, &task, worker_id, &lane.metrics, &gone) => match never {},
-        }
-        drop(stay);
-        drop(slot);
     }
 
-    /// What becomes of a task: the handler's call, or why there is none.
-    async fn execute(
-        &self,
-        lane: &Lane,
-        task: &Task,
-        slot: Option<&Slot>,
-        lost: watch::Receiver<bool>,
-    ) -> Outcome {
-        let outcome = match self.hindrance(task, slot) {
-            Some(ended) => self.judge(task, ended),
-            None => self.call(lane, task, lost).await,
-        };
+    /// Ends when the shutdown has begun.
+    pub async fn shutdown_begun(&self) {
+        self.shutdown.begun().await;
+    }
+
+    /// Ends once nothing is in work after the shutdown began, or nothing may begin any more.
+    pub async fn drained(&self) {
+        let limits = self.shutdown.begun().await;
+        let _ = tokio::time::timeout_at(limits.drain, self.work.wait()).await;
+    }
+
+    async fn shut_down(&self) {
+        let limits = self.shutdown.begin();
+        let ended = tokio::time::timeout_at(limits.end, self.work.wait()).await;
+        let took = limits.began.elapsed();
+        match ended {
+            Ok(()) => tracing::info!(?took, "all work has ended"),
+            // The tasks end by themselves now; only a poll in the air may take longer.
+            Err(_) => tracing::error!(
+                in_flight = self.in_flight(),
+                ?took,
+                "the grace period is over"
+            ),
+        }
+    }
+
+    // === what is to be seen from outside ===
+
+    /// A snapshot.
+    pub fn stats(&self) -> Stats {
+        let tasks = self.lanes.iter().enumerate().map(|(i, lane)| {
+            let (slots, free) = (self.slots.cap(i), self.slots.is_free(i));
+            lane.tally
+                .stats(&lane.task.name, lane.task.domain.as_deref(), slots, free)
+        });
+        Stats {
+            version: stats::VERSION,
+            started_at: self.started_at,
+            observed_at: stats::now_ms(),
+            draining: self.is_draining(),
+            cordoned: false,
+            handler_ready: self.handler.is_ready(),
+            slots: self.slots.total(),
+            in_flight: self.in_flight(),
+            tasks: tasks.collect(),
+        }
+    }
+
+    /// Brings those metrics up to date that are read rather than counted.
+    pub fn refresh_metrics(&self) {
+        let draining_for = self
+            .shutdown
+            .limits()
+            .map_or(Duration::ZERO, |limits| limits.began.elapsed());
+        self.metrics.refresh(self.handler.is_ready(), draining_for);
+        let mut by_type: BTreeMap<&str, (usize, Option<i64>)> = BTreeMap::new();
+        for lane in &self.lanes {
+            let (busy, oldest) = by_type.entry(&lane.task.name).or_default();
+            *busy += lane.tally.in_flight();
+            *oldest = lane.tally.oldest().into_iter().chain(*oldest).min();
+        }
+        for (task_type, (busy, oldest)) in by_type {
+            self.metrics.set_in_work(task_type, busy, oldest);
+        }
+    }
+
+    /// The metrics, described.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many tasks are in work.
+    pub fn in_flight(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.tally.in_flight()).sum()
+    }
+
+    /// Whether a shutdown has begun.
+    pub fn is_draining(&self) -> bool {
+        self.shutdown.limits().is_some()
+    }
+
+    /// Whether the handler takes calls.
+    pub fn handler_ready(&self) -> bool {
+        self.handler.is_ready()
+    }
+}
+
+impl Lane {
+    fn brake(&self, outcome: &Outcome) {
         match outcome.end {
             End::HandedBack {
                 cause: Cause::Busy,
                 after,
             } => {
-                lane.brake.busy(Duration::from_secs(after), fastrand::f64());
+                tracing::info!(
+                    task_type = self.task.name,
+                    after,
+                    "the handler is busy; its polls slow down"
+                );
+                self.brake.busy(Duration::from_secs(after), fastrand::f64());
             }
             End::HandedBack { .. } => {}
-            _ => lane.brake.free(),
+            _ => self.brake.free(),
         }
-        let poll_timeout = task.poll_timeout_seconds();
-        result::around_poll_timeout(outcome, poll_timeout, since(task.scheduled_time()))
-    }
-
-    /// Why the handler is not called.
-    fn hindrance(&self, task: &Task, slot: Option<&Slot>) -> Option<Ended> {
-        if let Some(path) = task.external_input_path() {
-            return Some(Ended::ExternalInput(path.to_owned()));
-        }
-        if slot.is_none() {
-            return Some(Ended::Surplus);
-        }
-        (!self.shutdown.may_begin()).then_some(Ended::ShutDown)
-    }
-
-    async fn call(&self, lane: &Lane, task: &Task, mut lost: watch::Receiver<bool>) -> Outcome {
-        let elapsed = since(task.start_time());
-        let left = execute::time_left(lane.task.timeout, task.timeout_seconds(), elapsed);
-        let stop = async {
-            tokio::select! {
-                () = self.shutdown.cut() => Ended::ShutDown,
-                // With a deadline the call ends by that; without one, nothing else would end it.
-                _ = lost.wait_for(|lost| *lost), if left.is_none() => Ended::LeaseLost,
-            }
-        };
-        lane.metrics.call_begins();
-        let began = Instant::now();
-        let running = lane.tally.call();
-        let domain = lane.task.domain.as_deref();
-        let ended = self
-            .executor
-            .call(&lane.url, task, domain, left, stop)
-            .await;
-        drop(running);
-        let ended = match ended {
-            // The handler was told to end, and did: not the task's fault.
-            Ended::CutOff(_) if !self.shutdown.may_begin() => Ended::ShutDown,
-            other => other,
-        };
-        match &ended {
-            Ended::Refused => self.handler.refused(),
-            Ended::CutOff(_) => self.handler.suspect(),
-            _ => {}
-        }
-        let outcome = self.judge(task, ended);
-        lane.metrics.call_ended(began.elapsed(), &outcome);
-        outcome
-    }
-
-    fn judge(&self, task: &Task, ended: Ended) -> Outcome {
-        let first = match task.first_start_time() {
-            0 => task.start_time(),
-            first => first,
-        };
-        let given = Circumstances {
-            terminal: &self.config.handler.terminal,
-            age: since(first),
-            now: Timestamp::now(),
-        };
-        judge(ended, &given)
-    }
-
-    /// Begins, and knows of, the end.
-    pub fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
-    }
-
-    /// Ends when [`Sidecar::run`] has no more to do.
-    pub async fn drained(&self) {
-        let mut drained = self.drained.subscribe();
-        // The sender lives in `self`, so the channel cannot close meanwhile.
-        let _ = drained.wait_for(|drained| *drained).await;
-    }
-
-    /// Whether it takes work.
-    pub fn is_ready(&self) -> bool {
-        self.handler.is_ready() && self.shutdown.limits().is_none()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.tally.in_flight()).sum()
-    }
-
-    /// What `/stats` says.
-    pub fn stats(&self) -> Stats {
-        let task = |(number, lane): (usize, &Lane)| {
-            let domain = lane.task.domain.as_deref();
-            lane.tally.stats(
-                &lane.task.name,
-                domain,
-                self.slots.cap(number),
-                self.slots.is_free(number),
-            )
-        };
-        let tasks: Vec<_> = self.lanes.iter().enumerate().map(task).collect();
-        Stats {
-            version: stats::VERSION,
-            started_at: self.started_at,
-            observed_at: stats::now_ms(),
-            draining: self.shutdown.limits().is_some(),
-            cordoned: false,
-            handler_ready: self.handler.is_ready(),
-            slots: self.slots.total(),
-            in_flight: tasks.iter().map(|task| task.in_flight).sum(),
-            tasks,
-        }
-    }
-
-    /// Brings the metrics up to date that are read, not counted. Before each scrape.
-    pub fn refresh_metrics(&self) {
-        for lane in &self.lanes {
-            self.metrics
-                .set_in_work(&lane.task.name, lane.tally.in_flight(), lane.tally.oldest());
-        }
-        let draining = self
-            .shutdown
-            .limits()
-            .map_or(Duration::ZERO, |limits| limits.began.elapsed());
-        self.metrics.refresh(self.handler.is_ready(), draining);
     }
 }
 
-/// From scheduled to started, by the server's clock; none for a later delivery of the same id.
+/// From scheduled to started, on the first delivery.
 fn first_wait(task: &Task) -> Option<Duration> {
     let millis = task.start_time() - task.scheduled_time();
-    (task.poll_count() <= 1 && task.scheduled_time() > 0)
+    (task.poll_count() <= 1 && task.scheduled_time() > 0 && task.start_time() > 0)
         .then(|| Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
 }
 
-/// How long ago an epoch time in milliseconds was; nothing for 0, or for a time to come.
-fn since(millis: i64) -> Duration {
-    let Ok(millis @ 1..) = u64::try_from(millis) else {
+/// The time from `since` to the poll that brought the task, both by the server's clock: a
+/// poll sets `updateTime`. By our own clock where the server does not say.
+fn elapsed(task: &Task, since: i64) -> Duration {
+    if since <= 0 {
         return Duration::ZERO;
+    }
+    let polled = if task.update_time() >= since {
+        task.update_time()
+    } else {
+        stats::now_ms()
     };
-    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
-    SystemTime::now().duration_since(then).unwrap_or_default()
+    Duration::from_millis(u64::try_from(polled - since).unwrap_or(0))
 }

@@ -1,0 +1,8 @@
+//! The sidecar between a Conductor and a handler: what becomes of tasks.
+
+mod program;
+mod setup;
+mod shutdown;
+mod table;
+mod throughput;
+mod work;

@@ -1,0 +1,93 @@
+//! The program itself.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use harness::{Reply, eventually};
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::setup::{SOON, Setup};
+
+fn sidecar() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_worker-sidecar"));
+    command.env_clear().kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn a_bad_value_ends_with_64_and_says_what_to_write() -> Result<()> {
+    for (arguments, says) in [
+        (
+            vec![],
+            "--conductor-url (CONDUCTOR_SERVER_URL) is missing; write for example http://conductor:8080/api",
+        ),
+        (
+            vec!["--conductor-url", "c", "--tasks", "[]"],
+            "--conductor-url (CONDUCTOR_SERVER_URL) is \"c\"",
+        ),
+        (vec!["--no-such-flag"], "--no-such-flag"),
+    ] {
+        let out = sidecar().args(&arguments).output().await?;
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        ensure!(
+            out.status.code() == Some(64),
+            "{arguments:?}: {:?}",
+            out.status
+        );
+        ensure!(said.contains(says), "{arguments:?}: {said}");
+    }
+    let help = sidecar().arg("--help").output().await?;
+    ensure!(help.status.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_works_and_ends_with_0_when_told() -> Result<()> {
+    let setup = Setup::new(|call| Reply::output(call.input.clone())).await?;
+    // Free now; whoever takes it in between fails this test, and says so.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
+    let mut child = sidecar()
+        .env("CONDUCTOR_SERVER_URL", setup.server.base())
+        .env("CONDUCTOR_TASKS", json!([{"name": setup.task}]).to_string())
+        .env("HANDLER_PORT", setup.handler.port().to_string())
+        .env("LISTEN", format!("127.0.0.1:{port}"))
+        .stderr(Stdio::inherit())
+        .spawn()?;
+    let workflow = setup.once("x").await?;
+    ensure!(workflow.output["value"] == "x");
+    let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics"))
+        .await?
+        .text()
+        .await?;
+    let line = format!(
+        "task_execution_started_total{{taskType=\"{}\"}} 1",
+        setup.task
+    );
+    ensure!(metrics.contains(&line), "no {line} in:\n{metrics}");
+
+    let told = sidecar()
+        .arg("terminating")
+        .env("LISTEN", format!("127.0.0.1:{port}"))
+        .status()
+        .await?;
+    ensure!(told.success());
+    let ready = format!("http://127.0.0.1:{port}/readyz");
+    eventually(
+        "unready once the pod ends",
+        SOON,
+        async || match reqwest::get(&ready).await {
+            Ok(answer) if answer.status().as_u16() == 503 => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )
+    .await?;
+    let id = child.id().context("it has ended")?;
+    let killed = Command::new("kill").arg(id.to_string()).status().await?;
+    ensure!(killed.success());
+    let status = tokio::time::timeout(SOON, child.wait()).await??;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! A sidecar between an in-memory Conductor and a scripted handler.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use conductor_client::Workflow;
+use harness::{Call, Handler, Reply, Server, eventually, unique};
+use prometheus::Registry;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use worker_sidecar::{
+    config::{Config, HandlerConfig, TaskConfig},
+    pipeline::Sidecar,
+};
+
+/// Longer than anything here takes.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// The three of them.
+pub(crate) struct Setup {
+    pub(crate) server: Server,
+    pub(crate) handler: Handler,
+    pub(crate) task: String,
+}
+
+/// A sidecar at work.
+pub(crate) struct Running {
+    pub(crate) sidecar: Arc<Sidecar>,
+    pub(crate) run: JoinHandle<()>,
+}
+
+impl Setup {
+    /// A task type that exists, and a handler that does this.
+    pub(crate) async fn new(
+        behaviour: impl Fn(&Call) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let server = Server::embedded().await?;
+        let task = unique("task");
+        server.register(&task).await?;
+        Ok(Self {
+            handler: Handler::start(behaviour).await?,
+            server,
+            task,
+        })
+    }
+
+    /// A sidecar's settings for the task type.
+    pub(crate) fn config(&self) -> Result<Config> {
+        let tasks = vec![TaskConfig::new(&self.task)];
+        let mut config = Config::new(self.server.base().parse()?, tasks, "sidecar-1".to_owned());
+        config.slots = 4;
+        config.handler = HandlerConfig::new(self.handler.port());
+        Ok(config)
+    }
+
+    /// A sidecar with four slots.
+    pub(crate) fn run(&self) -> Result<Running> {
+        Running::start(self.config()?)
+    }
+
+    /// Starts a workflow of one such task; its id.
+    pub(crate) async fn start(&self, value: impl Into<Value>) -> Result<String> {
+        self.server.start(&self.task, value.into()).await
+    }
+
+    /// Runs one task to its workflow's end.
+    pub(crate) async fn once(&self, value: impl Into<Value>) -> Result<Workflow> {
+        let id = self.start(value).await?;
+        self.server.ended(&id, SOON).await
+    }
+
+    /// Waits until the handler runs so many calls.
+    pub(crate) async fn at_work(&self, calls: usize) -> Result<()> {
+        eventually("calls under way", SOON, async || {
+            match self.handler.running() {
+                n if n == calls => Ok(()),
+                n => Err(n),
+            }
+        })
+        .await
+    }
+}
+
+impl Running {
+    pub(crate) fn start(config: Config) -> Result<Self> {
+        let sidecar = Arc::new(Sidecar::new(config, &Registry::new())?);
+        let run = tokio::spawn(sidecar.clone().run());
+        Ok(Self { sidecar, run })
+    }
+
+    /// Ends it after the tasks it has.
+    pub(crate) async fn end(self) -> Result<()> {
+        self.sidecar.shutdown().begin();
+        tokio::time::timeout(SOON, self.run).await??;
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! Polls, slots, leases and reports.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use conductor_client::{TaskDef, WorkflowStatus};
+use embedded_conductor::{Fault, On};
+use harness::{Handler, Reply, Server, eventually, unique};
+use serde_json::json;
+use worker_sidecar::config::{Config, HandlerConfig, TaskConfig};
+
+use crate::setup::{Running, SOON, Setup};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_tasks_none_lost_and_none_twice() -> Result<()> {
+    let setup = Setup::new(|call| Reply::output(call.input.clone())).await?;
+    let running = setup.run()?;
+    let mut ids = Vec::new();
+    for n in 0..1000 {
+        ids.push(setup.start(n).await?);
+    }
+    for (n, id) in ids.iter().enumerate() {
+        let w = setup.server.completed(id, SOON).await?;
+        ensure!(
+            w.tasks.len() == 1 && w.output["value"] == n,
+            "{:?}",
+            w.output
+        );
+    }
+    let executions = setup.handler.executions();
+    ensure!(executions.len() == 1000 && executions.values().all(|n| *n == 1));
+    ensure!(
+        setup.handler.most_running() <= 4,
+        "{} at once in 4 slots",
+        setup.handler.most_running()
+    );
+    let stats = running.sidecar.stats();
+    ensure!(
+        stats.tasks[0].completed == 1000 && stats.in_flight == 0,
+        "{stats:?}"
+    );
+    running.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_polled_while_the_handler_is_away() -> Result<()> {
+    let setup = Setup::new(|_| Reply::output(json!({}))).await?;
+    let port = setup.handler.port();
+    let Setup {
+        server,
+        handler,
+        task,
+    } = setup;
+    drop(handler);
+    let mut config = Config::new(
+        server.base().parse()?,
+        vec![TaskConfig::new(&task)],
+        "w".to_owned(),
+    );
+    config.handler = HandlerConfig::new(port);
+    let running = Running::start(config)?;
+    let id = server.start(&task, json!(1)).await?;
+    // Time enough for many polls, if there were any: the probe alone runs dozens of times.
+    let polls = || server.as_embedded().map_or(0, |e| e.counts().polls);
+    let listener = eventually("the port is free", SOON, async || {
+        tokio::net::TcpListener::bind(("127.0.0.1", port)).await
+    })
+    .await?;
+    ensure!(polls() == 0 && running.sidecar.stats().tasks[0].polls == 0);
+    drop(listener);
+
+    let router = axum::Router::new().fallback(async || axum::Json(json!({"late": true})));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    let late = tokio::spawn(async move { axum::serve(listener, router).await });
+    ensure!(server.completed(&id, SOON).await?.output["late"] == true);
+    running.end().await?;
+    late.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_of_a_long_call_is_kept() -> Result<()> {
+    let setup = Setup::new(|_| Reply::output(json!({})).after(Duration::from_secs(4))).await?;
+    let def = TaskDef {
+        response_timeout_seconds: Some(1),
+        retry_delay_seconds: Some(0),
+        ..TaskDef::named(&setup.task)
+    };
+    setup.server.register_def(def).await?;
+    let running = setup.run()?;
+    let workflow = setup.once(1).await?;
+    ensure!(
+        workflow.status == WorkflowStatus::Completed && workflow.tasks.len() == 1,
+        "{:?}",
+        workflow.status
+    );
+    ensure!(setup.handler.ledger().len() == 1, "executed once");
+    running.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_outlives_an_outage_of_the_server() -> Result<()> {
+    let mut setup = Setup::new(|_| Reply::hang()).await?;
+    let running = setup.run()?;
+    let id = setup.start(1).await?;
+    setup.at_work(1).await?;
+    if let Some(embedded) = setup.server.as_embedded_mut() {
+        embedded.go_away().await;
+    }
+    setup.handler.release();
+    eventually("the call has ended", SOON, async || {
+        match setup.handler.running() {
+            0 => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await?;
+    if let Some(embedded) = setup.server.as_embedded_mut() {
+        embedded.come_back().await?;
+    }
+    let workflow = setup.server.completed(&id, SOON).await?;
+    ensure!(workflow.tasks.len() == 1 && setup.handler.ledger().len() == 1);
+    running.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_updates_and_polls_are_waited_out() -> Result<()> {
+    let setup = Setup::new(|_| Reply::output(json!({}))).await?;
+    let Some(embedded) = setup.server.as_embedded() else {
+        anyhow::bail!("the in-memory server is needed");
+    };
+    embedded
+        .faults()
+        .set_times(Fault::Status(503), On::Updates, 3);
+    let running = setup.run()?;
+    let workflow = setup.once(1).await?;
+    ensure!(workflow.status == WorkflowStatus::Completed && workflow.tasks.len() == 1);
+    embedded
+        .faults()
+        .set_times(Fault::Status(500), On::Polls, 1);
+    ensure!(setup.once(2).await?.status == WorkflowStatus::Completed);
+    ensure!(setup.handler.executions().values().all(|n| *n == 1));
+    running.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_share_the_slots_within_their_caps() -> Result<()> {
+    let server = Server::embedded().await?;
+    let (slow, quick) = (unique("slow"), unique("quick"));
+    server.register(&slow).await?;
+    server.register(&quick).await?;
+    let handler = Handler::start(|call| match call.path.as_str() {
+        "/slow" => Reply::hang(),
+        _ => Reply::output(json!({})),
+    })
+    .await?;
+    let slow_task = TaskConfig {
+        path: "/slow".into(),
+        concurrency: Some(2),
+        ..TaskConfig::new(&slow)
+    };
+    let tasks = vec![slow_task, TaskConfig::new(&quick)];
+    let mut config = Config::new(server.base().parse()?, tasks, "w".to_owned());
+    config.slots = 3;
+    config.handler = HandlerConfig::new(handler.port());
+    let running = Running::start(config)?;
+    for n in 0..5 {
+        server.start(&slow, json!(n)).await?;
+    }
+    eventually(
+        "the slow type holds its two slots",
+        SOON,
+        async || match handler.running() {
+            2 => Ok(()),
+            n => Err(n),
+        },
+    )
+    .await?;
+    for n in 0..50 {
+        let id = server.start(&quick, json!(n)).await?;
+        server.completed(&id, SOON).await?;
+    }
+    ensure!(handler.most_running() <= 3);
+    ensure!(
+        running.sidecar.stats().tasks[0].in_flight == 2,
+        "never more than its cap"
+    );
+    let releasing = eventually("the rest of the slow ones", SOON, async || {
+        handler.release();
+        match running.sidecar.stats().tasks[0].completed {
+            5 => Ok(()),
+            n => Err(n),
+        }
+    });
+    releasing.await?;
+    running.end().await
+}
