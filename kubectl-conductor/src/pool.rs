@@ -127,7 +127,7 @@ impl Pod {
         let port = free_port()?;
         let config = config(template, name.clone(), port)?;
         let grace = config.grace;
-        let sidecar = Arc::new(Sidecar::new(config, &prometheus::Registry::new())?);
+        let sidecar = Sidecar::new(config, &prometheus::Registry::new())?;
         let process = Process {
             name,
             command: template.command.clone(),
@@ -147,7 +147,7 @@ impl Pod {
 
     fn leave(&mut self) {
         self.leaving = true;
-        self.sidecar.shutdown().begin();
+        self.sidecar.begin_shutdown();
     }
 }
 
@@ -188,8 +188,8 @@ fn free_port() -> Result<u16> {
 
 /// A pod's life: the handler runs until the sidecar has drained.
 async fn live(sidecar: Arc<Sidecar>, process: Process, grace: Duration) {
-    let shutdown = sidecar.shutdown().clone();
-    let mut drained = std::pin::pin!(sidecar.run());
+    let told = async { sidecar.shutdown_begun().await };
+    let mut drained = std::pin::pin!(sidecar.clone().run(told));
     loop {
         let mut child = match process.spawn() {
             Ok(child) => child,
@@ -211,7 +211,7 @@ async fn live(sidecar: Arc<Sidecar>, process: Process, grace: Duration) {
                 eprintln!("[{}] the handler ended: {how}", process.name);
             }
         }
-        if shutdown.limits().is_some() {
+        if sidecar.is_draining() {
             drained.await;
             return;
         }
