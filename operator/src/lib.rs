@@ -15,6 +15,13 @@
 //!   to Conductor and to sidecars.
 //! - `apply` has no `if` on the spec.
 
+pub mod args;
+pub mod clock;
+pub mod controller;
+pub mod error;
+pub mod metrics;
+pub mod sampling;
+pub mod stores;
 pub mod worker;
 
 /// The label that a worker's pods carry; its value is the worker's name.

@@ -1,2 +1,8 @@
-//! To come.
-fn main() {}
+//! The operator's program; see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runtime::install_tls_provider();
+    operator::args::main()
+}

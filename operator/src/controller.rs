@@ -1,0 +1,308 @@
+//! The control loop.
+//!
+//! ```text
+//! watches ──────────┐                 ┌─> observe ─> plan ─> apply
+//!                   ├─> worker's key ─┤
+//! sampling, ticks ──┘                 └─> pause, where that fails
+//! ```
+
+mod apply;
+mod backoff;
+mod observe;
+pub mod observed;
+pub mod plan;
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fmt::Debug,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt, stream};
+use k8s_openapi::{NamespaceResourceScope, api::apps::v1::Deployment, api::core::v1::Pod};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        controller::{self, Action, applier},
+        reflector::{self, store::Writer},
+        watcher::{self, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use self::observed::{Key, Memory};
+use crate::{
+    WORKER_LABEL,
+    clock::Clock,
+    error::Error,
+    metrics::{Metrics, Outcome},
+    sampling::Sampling,
+    stores::{Guarded, Stores, key_of, labelled},
+    worker::Defaults,
+};
+
+/// How many workers are reconciled at once.
+const AT_ONCE: u16 = 32;
+
+/// What the controller is set to.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The only namespace to look at; none for all.
+    pub namespace: Option<String>,
+    /// For what workers do not say.
+    pub defaults: Defaults,
+    /// The time between two rounds of sampling.
+    pub tick: Duration,
+    /// The operator's own name, for events.
+    pub instance: String,
+}
+
+/// What reconciles share.
+pub(crate) struct Context {
+    client: Client,
+    stores: Arc<Stores>,
+    sampling: Arc<Sampling>,
+    metrics: Metrics,
+    clock: Clock,
+    tick: Duration,
+    instance: String,
+    memories: Mutex<HashMap<Key, Memory>>,
+    failures: Mutex<HashMap<Key, u32>>,
+}
+
+/// Runs until `stop` ends; what is being reconciled then is finished. `ready` turns true when
+/// everything that is watched has been read.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    metrics: Metrics,
+    ready: Arc<AtomicBool>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let Settings {
+        namespace,
+        defaults,
+        tick,
+        instance,
+    } = settings;
+    let (workers, workers_writer) = reflector::store();
+    let (deployments, deployments_writer) = reflector::store();
+    let (pods, pods_writer) = reflector::store();
+    let stores = Arc::new(Stores::new(workers, deployments, pods, defaults));
+    let clock = Clock::start();
+    let (wake, woken) = unbounded_channel();
+    let sampling = Arc::new(Sampling::new(stores.clone(), tick, clock, wake.clone()));
+    let context = Arc::new(Context {
+        client: client.clone(),
+        stores: stores.clone(),
+        sampling: sampling.clone(),
+        metrics,
+        clock,
+        tick,
+        instance,
+        memories: Mutex::default(),
+        failures: Mutex::default(),
+    });
+
+    let watched = Watched {
+        client,
+        namespace,
+        context: context.clone(),
+        wake,
+    };
+    let ours = watcher::Config::default().labels(WORKER_LABEL);
+    let watching = async {
+        tokio::join!(
+            watched.watch::<Guarded>(workers_writer, watcher::Config::default(), key_of),
+            watched.watch::<Deployment>(deployments_writer, ours.clone(), labelled),
+            watched.watch::<Pod>(pods_writer, ours, labelled),
+        )
+    };
+    let stop = stop.shared();
+    let reconciles = async {
+        tokio::select! {
+            () = read(&stores) => {}
+            () = stop.clone() => return,
+        }
+        tracing::info!(workers = stores.workers.len(), "everything is read");
+        ready.store(true, Ordering::Relaxed);
+        reconcile_all(context, woken, stop.clone()).await;
+    };
+    tokio::select! {
+        () = reconciles => {}
+        _ = watching => {}
+        () = sampling.run() => {}
+    }
+}
+
+/// Waits until everything that is watched has been read once.
+async fn read(stores: &Stores) {
+    // An error: a watch was dropped, which happens only at the end.
+    let _ = stores.workers.wait_until_ready().await;
+    let _ = stores.deployments.wait_until_ready().await;
+    let _ = stores.pods.wait_until_ready().await;
+}
+
+// === the watches ===
+
+struct Watched {
+    client: Client,
+    namespace: Option<String>,
+    context: Arc<Context>,
+    wake: UnboundedSender<Key>,
+}
+
+impl Watched {
+    /// Keeps a store like the API server, and wakes the workers that a change is about.
+    async fn watch<K>(
+        &self,
+        writer: Writer<K>,
+        config: watcher::Config,
+        key: impl Fn(&kube::api::ObjectMeta) -> Option<Key>,
+    ) where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let api: Api<K> = match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let kind = K::kind(&());
+        watcher(api, config)
+            .default_backoff()
+            .modify(|object| object.managed_fields_mut().clear())
+            .reflect(writer)
+            .for_each(|event| {
+                match event {
+                    Ok(watcher::Event::Apply(object)) => self.wake(key(object.meta())),
+                    Ok(watcher::Event::Delete(object)) => {
+                        self.wake(key(object.meta()));
+                        self.context.forget_gone();
+                    }
+                    // Anything may have changed in between.
+                    Ok(watcher::Event::InitDone) => {
+                        self.context.forget_gone();
+                        for worker in self.context.stores.workers.state() {
+                            self.wake(key_of(worker.meta()));
+                        }
+                    }
+                    Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
+                    Err(error) => {
+                        tracing::warn!(%kind, %error, "a watch failed; it is begun again");
+                    }
+                }
+                std::future::ready(())
+            })
+            .await;
+    }
+
+    fn wake(&self, key: Option<Key>) {
+        if let Some(key) = key {
+            // Closed only while the program ends.
+            let _ = self.wake.send(key);
+        }
+    }
+}
+
+// === the reconciles ===
+
+async fn reconcile_all(
+    context: Arc<Context>,
+    woken: UnboundedReceiver<Key>,
+    stop: impl Future<Output = ()>,
+) {
+    let queue = stream::unfold(woken, async |mut woken| {
+        let key = woken.recv().await?;
+        Some((Ok::<_, Infallible>(key.worker()), woken))
+    })
+    .take_until(stop);
+    let store = context.stores.workers.clone();
+    applier(
+        |object, context| reconcile(object, context).boxed(),
+        error_policy,
+        context,
+        store,
+        Box::pin(queue),
+        controller::Config::default().concurrency(AT_ONCE),
+    )
+    .for_each(|done| {
+        match done {
+            Ok(_) => {}
+            // A pod that bears the label of a worker that is gone, for example.
+            Err(controller::Error::ObjectNotFound(what)) => tracing::debug!(%what, "gone"),
+            Err(error) => tracing::warn!(%error, "a reconcile failed; it is tried again"),
+        }
+        std::future::ready(())
+    })
+    .await;
+}
+
+async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let timer = context.metrics.reconcile_seconds.start_timer();
+    let observed = observe::observe(&context, &object)?;
+    let plan = plan::plan(&observed, context.clock.now());
+    context.metrics.note(&observed, &plan, context.clock.now());
+    let result = apply::apply(&context, &observed.key, &observed.uid, plan).await;
+    timer.observe_duration();
+    if result.is_ok() {
+        context.failures().remove(&observed.key);
+        context.metrics.reconciled(Outcome::Ok);
+    }
+    result
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
+fn error_policy(object: Arc<Guarded>, _: &Error, context: Arc<Context>) -> Action {
+    context.metrics.reconciled(Outcome::Error);
+    let Some(key) = key_of(object.meta()) else {
+        return Action::await_change();
+    };
+    let mut all = context.failures();
+    let failures = all.entry(key).or_default();
+    *failures = failures.saturating_add(1);
+    Action::requeue(backoff::pause(*failures, fastrand::f64()))
+}
+
+impl Context {
+    /// What is remembered of a worker.
+    fn memory(&self, key: &Key) -> Memory {
+        self.memories().get(key).cloned().unwrap_or_default()
+    }
+
+    fn remember(&self, key: &Key, memory: Memory) {
+        // One that went in the meantime is forgotten already.
+        if self.stores.has(key) {
+            self.memories().insert(key.clone(), memory);
+        }
+    }
+
+    fn forget_gone(&self) {
+        let has = |key: &Key| self.stores.has(key);
+        self.memories().retain(|key, _| has(key));
+        self.failures().retain(|key, _| has(key));
+        self.stores.forget_gone();
+        self.sampling.forget_gone();
+        self.metrics.forget_gone(has);
+    }
+
+    fn memories(&self) -> MutexGuard<'_, HashMap<Key, Memory>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<Key, u32>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

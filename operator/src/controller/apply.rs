@@ -1,0 +1,218 @@
+//! Writes what the plan says. It decides nothing.
+
+use std::time::Duration;
+
+use api::{ConductorWorker, ConductorWorkerStatus};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ObjectReference, Pod},
+        events::v1::Event as KubeEvent,
+    },
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Resource,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    runtime::controller::Action,
+};
+use serde_json::{Value, json};
+
+use super::{
+    Context,
+    observe::DELETION_COST,
+    observed::{Applied, Key, Memory, Refused, Written},
+    plan::{Event, Mark, Plan},
+};
+use crate::{FIELD_MANAGER, error::Error, stores::Guarded};
+
+/// How soon the status says that something was refused.
+const SOON: Duration = Duration::from_millis(200);
+
+/// Writes a plan. What it leads to is remembered also where it fails half-way.
+pub(super) async fn apply(
+    context: &Context,
+    key: &Key,
+    uid: &str,
+    plan: Plan,
+) -> Result<Action, Error> {
+    let Plan {
+        marks,
+        deployment,
+        status,
+        write_status,
+        events,
+        mut memory,
+        requeue,
+    } = plan;
+    let written = async {
+        for mark in &marks {
+            patch_mark(context, key, mark).await?;
+        }
+        let mut refused = false;
+        if let Some(object) = deployment {
+            refused = apply_deployment(context, key, object, &mut memory).await?;
+        }
+        if write_status {
+            patch_status(context, key, uid, status, &mut memory).await?;
+        }
+        Ok(refused)
+    }
+    .await;
+    context.remember(key, memory);
+    let refused = written?;
+    for event in events {
+        tell(context, key, uid, event).await;
+    }
+    Ok(match requeue {
+        _ if refused => Action::requeue(SOON),
+        Some(after) => Action::requeue(after),
+        None => Action::await_change(),
+    })
+}
+
+/// The API server's answer to what cannot get better by itself soon.
+fn refusal(error: &kube::Error) -> Option<String> {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
+            Some(status.message.clone())
+        }
+        _ => None,
+    }
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+fn params() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}
+
+/// True: it was refused, which is remembered.
+async fn apply_deployment(
+    context: &Context,
+    key: &Key,
+    object: Value,
+    memory: &mut Memory,
+) -> Result<bool, Error> {
+    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &key.namespace);
+    match deployments
+        .patch(&key.name, &params(), &Patch::Apply(&object))
+        .await
+    {
+        Ok(live) => {
+            tracing::info!(worker = %key, replicas = %object["spec"]["replicas"], "Deployment applied");
+            memory.applied = Some(Applied {
+                object,
+                uid: live.metadata.uid.unwrap_or_default(),
+                generation: live.metadata.generation.unwrap_or_default(),
+            });
+            memory.refused = None;
+            Ok(false)
+        }
+        Err(error) => match refusal(&error) {
+            Some(message) => {
+                tracing::warn!(worker = %key, message, "Deployment refused");
+                memory.refused = Some(Refused {
+                    object,
+                    message,
+                    at: context.clock.now().clock,
+                });
+                Ok(true)
+            }
+            None => Err(Error::in_("applying the Deployment")(error)),
+        },
+    }
+}
+
+async fn patch_mark(context: &Context, key: &Key, mark: &Mark) -> Result<(), Error> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let cost = mark.first_to_go.then_some("-100");
+    let patch = json!({"metadata": {"annotations": {DELETION_COST: cost}}});
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    match pods
+        .patch_metadata(&mark.pod, &params, &Patch::Merge(patch))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(error) if is_gone(&error) => Ok(()),
+        Err(error) => Err(Error::in_("marking a pod")(error)),
+    }
+}
+
+async fn patch_status(
+    context: &Context,
+    key: &Key,
+    uid: &str,
+    status: ConductorWorkerStatus,
+    memory: &mut Memory,
+) -> Result<(), Error> {
+    // A worker that cannot be read is told so, too.
+    let workers: Api<Guarded> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = json!({
+        "apiVersion": ConductorWorker::api_version(&()),
+        "kind": ConductorWorker::kind(&()),
+        // The status of one that was deleted is not given to its successor.
+        "metadata": {"name": key.name, "uid": uid},
+        "status": status,
+    });
+    match workers
+        .patch_status(&key.name, &params(), &Patch::Apply(patch))
+        .await
+    {
+        Ok(_) => {
+            memory.written = Some(Written {
+                status,
+                at: context.clock.now().clock,
+            });
+            Ok(())
+        }
+        Err(error) if is_gone(&error) => Ok(()),
+        Err(error) => Err(Error::in_("writing the status")(error)),
+    }
+}
+
+/// An event that cannot be written is only logged: what it tells is in the status too.
+async fn tell(context: &Context, key: &Key, uid: &str, event: Event) {
+    let Event {
+        warning,
+        reason,
+        message,
+    } = event;
+    tracing::info!(worker = %key, reason, message, "event");
+    let now = Timestamp::now();
+    // The API takes a note of at most 1024 bytes.
+    let note: String = message.chars().take(250).collect();
+    let event = KubeEvent {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:x}", key.name, now.as_nanosecond())),
+            namespace: Some(key.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        action: Some(reason.clone()),
+        reason: Some(reason),
+        note: Some(note),
+        type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
+        event_time: Some(MicroTime(now)),
+        regarding: Some(ObjectReference {
+            api_version: Some(ConductorWorker::api_version(&()).into_owned()),
+            kind: Some(ConductorWorker::kind(&()).into_owned()),
+            namespace: Some(key.namespace.clone()),
+            name: Some(key.name.clone()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(FIELD_MANAGER.to_owned()),
+        reporting_instance: Some(context.instance.clone()),
+        ..KubeEvent::default()
+    };
+    let events: Api<KubeEvent> = Api::namespaced(context.client.clone(), &key.namespace);
+    if let Err(error) = events.create(&PostParams::default(), &event).await {
+        tracing::warn!(worker = %key, %error, "an event was not written");
+    }
+}

@@ -1,0 +1,239 @@
+//! Reads what there is, from memory alone: the watches' stores and the sampling.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ContainerStatus, Pod},
+};
+use kube::Resource;
+
+use super::{
+    Context,
+    observed::{Key, LiveDeployment, LivePod, Observed, Trouble, TroubleKind},
+};
+use crate::{
+    error::Error,
+    stores::{Guarded, key_of},
+};
+
+/// Lower goes first when a ReplicaSet shrinks; 0 without it.
+pub(super) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// All that a plan for this worker is made from.
+pub(super) fn observe(context: &Context, object: &Guarded) -> Result<Observed, Error> {
+    let meta = object.meta();
+    let key = key_of(meta).ok_or(Error::Nameless)?;
+    let worker = context.stores.parse(&key, object);
+    let (round, shared) = match &worker {
+        Ok(worker) => (
+            context.sampling.take(&key, worker),
+            context.sampling.shares(&key, worker),
+        ),
+        Err(_) => (None, BTreeMap::new()),
+    };
+    Ok(Observed {
+        uid: meta.uid.clone().unwrap_or_default(),
+        generation: meta.generation.unwrap_or_default(),
+        deleting: meta.deletion_timestamp.is_some(),
+        worker,
+        status: object
+            .0
+            .as_ref()
+            .ok()
+            .and_then(|worker| worker.status.clone())
+            .unwrap_or_default(),
+        deployment: context.stores.deployment(&key).map(|d| deployment(&d)),
+        pods: pods(context, &key),
+        round,
+        shared,
+        memory: context.memory(&key),
+        tick: context.tick,
+        key,
+    })
+}
+
+fn deployment(live: &Deployment) -> LiveDeployment {
+    let meta = &live.metadata;
+    let spec = live.spec.clone().unwrap_or_default();
+    let status = live.status.clone().unwrap_or_default();
+    let owner = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
+    let count = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+    let condition = |kind: &str, is: &str| {
+        let found = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|c| c.type_ == kind && c.status == is)?;
+        Some((
+            found.reason.clone().unwrap_or_default(),
+            found.message.clone().unwrap_or_default(),
+        ))
+    };
+    LiveDeployment {
+        uid: meta.uid.clone().unwrap_or_default(),
+        owner: owner.map(|owner| owner.uid.clone()),
+        generation: meta.generation.unwrap_or_default(),
+        observed_generation: status.observed_generation.unwrap_or_default(),
+        wanted: spec.replicas.map_or(1, |n| count(Some(n))),
+        replicas: count(status.replicas),
+        updated: count(status.updated_replicas),
+        ready: count(status.ready_replicas),
+        failure: condition("ReplicaFailure", "True").map(|(_, message)| message),
+        stalled: condition("Progressing", "False")
+            .filter(|(reason, _)| reason == "ProgressDeadlineExceeded")
+            .map(|(_, message)| message),
+    }
+}
+
+fn pods(context: &Context, key: &Key) -> Vec<LivePod> {
+    let mut pods: Vec<LivePod> = context.stores.pods_of(key).iter().map(|p| pod(p)).collect();
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
+    pods
+}
+
+fn pod(pod: &Pod) -> LivePod {
+    let meta = &pod.metadata;
+    let cost = meta
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(DELETION_COST)?.parse::<i32>().ok());
+    LivePod {
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        created: meta.creation_timestamp.as_ref().map(|t| t.0),
+        ready_since: ready_since(pod),
+        terminating: meta.deletion_timestamp.is_some(),
+        marked: cost.is_some_and(|cost| cost < 0),
+        trouble: trouble(pod),
+    }
+}
+
+fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions
+        .iter()
+        .find(|c| c.type_ == "Ready" && c.status == "True")?;
+    let since = ready.last_transition_time.as_ref().map(|t| t.0);
+    // Ready is what counts; since when is for ages.
+    Some(
+        since
+            .or_else(|| Some(pod.metadata.creation_timestamp.as_ref()?.0))
+            .unwrap_or_default(),
+    )
+}
+
+fn trouble(pod: &Pod) -> Option<Trouble> {
+    let status = pod.status.as_ref()?;
+    let unscheduled = status.conditions.iter().flatten().find(|c| {
+        c.type_ == "PodScheduled"
+            && c.status == "False"
+            && c.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(condition) = unscheduled {
+        return Some(Trouble {
+            kind: TroubleKind::Unschedulable,
+            message: condition.message.clone().unwrap_or_default(),
+        });
+    }
+    let init = status.init_container_statuses.iter().flatten();
+    init.chain(status.container_statuses.iter().flatten())
+        .find_map(container_trouble)
+}
+
+fn container_trouble(container: &ContainerStatus) -> Option<Trouble> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    let kind = match reason {
+        "ImagePullBackOff"
+        | "ErrImagePull"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => TroubleKind::ImagePull,
+        "CrashLoopBackOff" => TroubleKind::CrashLoop,
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            TroubleKind::ContainerConfig
+        }
+        _ => return None,
+    };
+    let said = waiting.message.as_deref().unwrap_or(reason);
+    Some(Trouble {
+        kind,
+        message: format!("container {}: {said}", container.name),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_read() {
+        let read: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": "a", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": {DELETION_COST: "-100"},
+            },
+            "status": {
+                "conditions": [
+                    {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"},
+                ],
+                "containerStatuses": [{
+                    "name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+                }],
+            },
+        }))
+        .unwrap();
+        let read = pod(&read);
+        assert!(read.marked && !read.terminating);
+        assert_eq!(
+            read.ready_since,
+            Some("2026-01-01T00:00:09Z".parse().unwrap())
+        );
+        let trouble = read.trouble.unwrap();
+        assert_eq!(trouble.kind, TroubleKind::CrashLoop);
+        assert_eq!(trouble.message, "container app: back-off 10s");
+    }
+
+    #[test]
+    fn a_deployment_is_read() {
+        let read: Deployment = serde_json::from_value(json!({
+            "metadata": {
+                "uid": "d", "generation": 3,
+                "ownerReferences": [
+                    {"apiVersion": "v", "kind": "k", "name": "n", "uid": "w", "controller": true},
+                ],
+            },
+            "spec": {"replicas": 2, "selector": {}, "template": {}},
+            "status": {
+                "observedGeneration": 2, "replicas": 3, "updatedReplicas": 1, "readyReplicas": 2,
+                "conditions": [
+                    {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too long"},
+                ],
+            },
+        }))
+        .unwrap();
+        let expected = LiveDeployment {
+            uid: "d".to_owned(),
+            owner: Some("w".to_owned()),
+            generation: 3,
+            observed_generation: 2,
+            wanted: 2,
+            replicas: 3,
+            updated: 1,
+            ready: 2,
+            failure: None,
+            stalled: Some("too long".to_owned()),
+        };
+        assert_eq!(deployment(&read), expected);
+    }
+}

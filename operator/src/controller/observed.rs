@@ -1,0 +1,222 @@
+//! Facts, failed ones included, and what is remembered between reconciles. Data only.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use api::ConductorWorkerStatus;
+use conductor_client::QueueName;
+use jiff::Timestamp;
+use scaling::{Decision, Instant, State};
+use serde_json::Value;
+
+use crate::{sampling::Round, worker::Worker};
+
+/// Which worker.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What time it is, on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Now {
+    /// Never goes back; for ages.
+    pub clock: Instant,
+    /// For what people read, and for what the API server dates.
+    pub wall: Timestamp,
+}
+
+/// All that a plan is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// Which worker.
+    pub key: Key,
+    /// Its UID.
+    pub uid: String,
+    /// The spec's generation.
+    pub generation: i64,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// Its spec, or why it cannot be run.
+    pub worker: Result<Arc<Worker>, String>,
+    /// Its status as it was last read.
+    pub status: ConductorWorkerStatus,
+    /// The Deployment of its name.
+    pub deployment: Option<LiveDeployment>,
+    /// Its pods, those that ended left out.
+    pub pods: Vec<LivePod>,
+    /// What the tick brought, once per tick.
+    pub round: Option<Round>,
+    /// Queues that other workers serve too.
+    pub shared: BTreeMap<QueueName, Share>,
+    /// What was remembered.
+    pub memory: Memory,
+    /// The time between two rounds.
+    pub tick: Duration,
+}
+
+/// A queue that several workers serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The others.
+    pub with: Vec<Key>,
+    /// This worker's slots per pod.
+    pub own: u32,
+    /// All workers' slots per pod, this one's included.
+    pub all: u32,
+}
+
+/// A Deployment, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LiveDeployment {
+    /// Its UID.
+    pub uid: String,
+    /// The UID of the worker that owns it.
+    pub owner: Option<String>,
+    /// Its generation.
+    pub generation: i64,
+    /// The generation that its controller has seen.
+    pub observed_generation: i64,
+    /// Pods it should have.
+    pub wanted: u32,
+    /// Pods it has, terminating ones left out.
+    pub replicas: u32,
+    /// Of these, pods of the newest template.
+    pub updated: u32,
+    /// Of these, ready pods.
+    pub ready: u32,
+    /// Why pods cannot be made.
+    pub failure: Option<String>,
+    /// Why the rollout does not go on.
+    pub stalled: Option<String>,
+}
+
+/// A pod, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LivePod {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Since when it is ready; none where it is not.
+    pub ready_since: Option<Timestamp>,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// It is marked to go first when replicas are lowered.
+    pub marked: bool,
+    /// Why it does not get ready.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a pod does not get ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// In one word.
+    pub kind: TroubleKind,
+    /// In the kubelet's or the scheduler's words.
+    pub message: String,
+}
+
+/// Why a pod does not get ready, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TroubleKind {
+    /// An image cannot be pulled.
+    ImagePull,
+    /// A container ends again and again.
+    CrashLoop,
+    /// A container cannot be made, for a missing secret for example.
+    ContainerConfig,
+    /// No node takes it.
+    Unschedulable,
+}
+
+impl TroubleKind {
+    /// The reason in a condition.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ImagePull => "ImagePull",
+            Self::CrashLoop => "CrashLoop",
+            Self::ContainerConfig => "ContainerConfig",
+            Self::Unschedulable => "Unschedulable",
+        }
+    }
+}
+
+/// What is remembered of a worker between reconciles. Nothing of it is needed for
+/// correctness: after a restart of the operator it fills again.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Memory {
+    /// The UID of the worker that this is about.
+    pub uid: String,
+    /// `scaling`'s own memory.
+    pub state: Option<State>,
+    /// The last round, its growth spent.
+    pub round: Option<Round>,
+    /// The last decision.
+    pub decided: Option<Decided>,
+    /// UIDs of pods that were seen ready; none before the first round.
+    pub seen_ready: Option<BTreeSet<String>>,
+    /// The Deployment as it was last applied.
+    pub applied: Option<Applied>,
+    /// A Deployment that the API server refused.
+    pub refused: Option<Refused>,
+    /// The status as it was last written.
+    pub written: Option<Written>,
+}
+
+/// A status as it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// What was sent.
+    pub status: ConductorWorkerStatus,
+    /// When.
+    pub at: Instant,
+}
+
+/// A decision and what it was based on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    /// The decision.
+    pub decision: Decision,
+    /// When it was made.
+    pub at: Instant,
+    /// UIDs of the pods that were idle then.
+    pub idle: BTreeSet<String>,
+}
+
+/// A Deployment as it was applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// What was sent.
+    pub object: Value,
+    /// The UID it has.
+    pub uid: String,
+    /// The generation it then had; a later one is someone else's change.
+    pub generation: i64,
+}
+
+/// A Deployment that the API server refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// What was sent.
+    pub object: Value,
+    /// Why it was refused.
+    pub message: String,
+    /// When.
+    pub at: Instant,
+}

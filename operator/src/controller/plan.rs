@@ -1,0 +1,198 @@
+//! Decides what to write, from what was observed.
+//!
+//! ```text
+//! Observed ─> scale ──> replicas, pods to mark, State
+//!          ─> deployment(worker, replicas) ──> apply it? (changed, or changed by others)
+//!          ─> status ──> write it? (changed; measurements once a minute)
+//! ```
+//!
+//! # Invariants
+//! - No IO, no clock, no randomness, nothing that can fail.
+//! - Planning again on what a plan leads to gives nothing to do.
+
+mod conditions;
+mod deployment;
+mod scale;
+mod status;
+
+use std::time::Duration;
+
+use api::ConductorWorkerStatus;
+use serde_json::Value;
+
+pub use self::deployment::deployment;
+use self::scale::Scaled;
+use super::observed::{Memory, Now, Observed};
+use crate::worker::Worker;
+
+/// How long an object that the API server refused is not sent again.
+const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+
+/// What is to be written, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Pods to mark, or to unmark, as the first to go.
+    pub marks: Vec<Mark>,
+    /// The Deployment to apply.
+    pub deployment: Option<Value>,
+    /// The status as it should be.
+    pub status: ConductorWorkerStatus,
+    /// Whether it is to be written.
+    pub write_status: bool,
+    /// What is to be told.
+    pub events: Vec<Event>,
+    /// What is to be remembered.
+    pub memory: Memory,
+    /// When to look again if nothing happens before.
+    pub requeue: Option<Duration>,
+}
+
+/// A pod to mark or to unmark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The pod's name.
+    pub pod: String,
+    /// True: it goes first when replicas are lowered.
+    pub first_to_go: bool,
+}
+
+/// Something to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Someone should look at it.
+    pub warning: bool,
+    /// In one word.
+    pub reason: String,
+    /// In one sentence.
+    pub message: String,
+}
+
+impl Plan {
+    /// True where nothing is to be written.
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+            && self.deployment.is_none()
+            && !self.write_status
+            && self.events.is_empty()
+    }
+}
+
+/// Decides what to write.
+pub fn plan(observed: &Observed, now: Now) -> Plan {
+    let mut memory = if observed.memory.uid == observed.uid {
+        observed.memory.clone()
+    } else {
+        Memory {
+            uid: observed.uid.clone(),
+            ..Memory::default()
+        }
+    };
+    let worker = match &observed.worker {
+        _ if observed.deleting => return nothing(observed, memory),
+        Ok(worker) => worker.as_ref(),
+        // The last good state keeps running, and nothing is deleted.
+        Err(message) => {
+            let status = status::invalid(observed, &memory, message, now);
+            return finish(observed, memory, status, Vec::new(), now);
+        }
+    };
+
+    let scaled = scale::scale(observed, worker, &mut memory, now);
+    let owned_by_another = observed
+        .deployment
+        .as_ref()
+        .is_some_and(|d| d.owner.as_deref() != Some(observed.uid.as_str()));
+    let object = deployment(&observed.key, &observed.uid, worker, scaled.replicas);
+    let apply = !owned_by_another && is_due(observed, &memory, &object, now);
+    if memory.refused.as_ref().is_some_and(|r| r.object != object) {
+        memory.refused = None;
+    }
+    let status = status::status(observed, worker, &scaled, &memory, owned_by_another, now);
+
+    let mut events = Vec::new();
+    if apply && let Some(event) = scaled_event(observed, &scaled) {
+        events.push(event);
+    }
+    let mut plan = finish(observed, memory, status, events, now);
+    if !owned_by_another {
+        plan.deployment = apply.then_some(object);
+        plan.marks = scaled.marks;
+    }
+    // The sampling wakes each worker once a tick; this is for the case that it does not.
+    plan.requeue = Some(observed.tick * 3);
+    plan
+}
+
+fn nothing(observed: &Observed, memory: Memory) -> Plan {
+    Plan {
+        marks: Vec::new(),
+        deployment: None,
+        status: observed.status.clone(),
+        write_status: false,
+        events: Vec::new(),
+        memory,
+        requeue: None,
+    }
+}
+
+fn finish(
+    observed: &Observed,
+    memory: Memory,
+    status: ConductorWorkerStatus,
+    mut events: Vec<Event>,
+    now: Now,
+) -> Plan {
+    let last = status::last(observed, &memory, now);
+    let write_status = status::is_due(last, &status, memory.written.as_ref(), now);
+    events.extend(status::warnings(last, &status));
+    Plan {
+        status,
+        write_status,
+        events,
+        ..nothing(observed, memory)
+    }
+}
+
+/// Whether the Deployment must be sent: it is not there, it is not what was sent last, or
+/// someone else has changed it since.
+fn is_due(observed: &Observed, memory: &Memory, object: &Value, now: Now) -> bool {
+    if let Some(refused) = &memory.refused
+        && refused.object == *object
+        && now.clock.seconds_since(refused.at) < REFUSED_AGAIN.as_secs_f64()
+    {
+        return false;
+    }
+    match (&observed.deployment, &memory.applied) {
+        (Some(live), Some(applied)) => {
+            applied.uid != live.uid
+                || applied.object != *object
+                || live.generation > applied.generation
+        }
+        _ => true,
+    }
+}
+
+fn scaled_event(observed: &Observed, scaled: &Scaled) -> Option<Event> {
+    let from = scale::current(observed, &observed.memory)?;
+    (from != scaled.replicas).then(|| Event {
+        warning: false,
+        reason: "Scaled".to_owned(),
+        message: if scaled.message.contains('→') {
+            scaled.message.clone()
+        } else {
+            format!("{from} → {} pods: {}", scaled.replicas, scaled.message)
+        },
+    })
+}
+
+/// The template that is running, where this operator has sent one.
+fn same_template(memory: &Memory, observed: &Observed, worker: &Worker) -> bool {
+    let object = deployment(&observed.key, &observed.uid, worker, 0);
+    memory
+        .applied
+        .as_ref()
+        .is_some_and(|a| a.object["spec"]["template"] == object["spec"]["template"])
+}
+
+#[cfg(test)]
+mod tests;

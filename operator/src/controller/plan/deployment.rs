@@ -1,0 +1,178 @@
+//! The Deployment: the user's template, kept as written, and what is added to it.
+
+use api::{ConductorWorker, SIDECAR_CONTAINER, SIDECAR_PORT};
+use kube::Resource;
+use serde_json::{Map, Value, json};
+
+use crate::{FIELD_MANAGER, WORKER_LABEL, controller::observed::Key, worker::Worker};
+
+/// The Deployment of a worker. Scaling fields change nothing in it but `spec.replicas`.
+pub fn deployment(key: &Key, uid: &str, worker: &Worker, replicas: u32) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": key.name,
+            "namespace": key.namespace,
+            "labels": labels(key),
+            "ownerReferences": [{
+                "apiVersion": ConductorWorker::api_version(&()),
+                "kind": ConductorWorker::kind(&()),
+                "name": key.name,
+                "uid": uid,
+                "controller": true,
+                "blockOwnerDeletion": true,
+            }],
+        },
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {WORKER_LABEL: key.name}},
+            // A new version must take work for ten seconds before old pods go. It slows
+            // rollouts only: scaling counts a pod from its first readiness.
+            "minReadySeconds": 10,
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
+            },
+            "template": template(key, worker),
+        },
+    })
+}
+
+fn labels(key: &Key) -> Value {
+    json!({
+        "app.kubernetes.io/name": key.name,
+        "app.kubernetes.io/instance": key.name,
+        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        WORKER_LABEL: key.name,
+    })
+}
+
+fn template(key: &Key, worker: &Worker) -> Value {
+    let mut template = worker.template.clone();
+    let metadata = object(&mut template, "metadata");
+    // These belong to the pod, and are not the template's to choose.
+    metadata.remove("name");
+    metadata.remove("namespace");
+    let own = object(metadata, "labels");
+    if let Value::Object(labels) = labels(key) {
+        for (label, value) in labels {
+            // What the user set wins; the worker's label cannot be set by them.
+            own.entry(label).or_insert(value);
+        }
+    }
+    object(metadata, "annotations")
+        .entry("kubectl.kubernetes.io/default-container")
+        .or_insert_with(|| json!(worker.handler.container));
+
+    let spec = object(&mut template, "spec");
+    spec.insert(
+        "terminationGracePeriodSeconds".to_owned(),
+        json!(worker.grace.as_secs()),
+    );
+    if let Some(Value::Array(containers)) = spec.get_mut("containers") {
+        for container in containers {
+            if let Value::Object(container) = container {
+                prepare(container, worker);
+            }
+        }
+    }
+    // The last one: native sidecars stop in reverse order, so that a mesh proxy, which this
+    // one needs to the end, outlives it.
+    match spec.entry("initContainers").or_insert_with(|| json!([])) {
+        Value::Array(init) => init.push(sidecar(worker)),
+        other => *other = json!([sidecar(worker)]),
+    }
+    Value::Object(template)
+}
+
+/// A regular container: it must not stop before the running tasks are done.
+fn prepare(container: &mut Map<String, Value>, worker: &Worker) {
+    if container.get("name").and_then(Value::as_str) == Some(&worker.handler.container) {
+        match container.entry("env").or_insert_with(|| json!([])) {
+            Value::Array(env) if !env.iter().any(|e| e["name"] == "PORT") => {
+                env.push(json!({"name": "PORT", "value": worker.handler.port.to_string()}));
+            }
+            _ => {}
+        }
+    }
+    let hooks = object(container, "lifecycle");
+    if hooks.get("preStop").is_none_or(Value::is_null) {
+        hooks.insert(
+            "preStop".to_owned(),
+            json!({"httpGet": {"path": "/drain", "port": SIDECAR_PORT}}),
+        );
+    }
+}
+
+/// The sidecar. No startup probe and no postStart: the handler starts after it, so waiting
+/// for the handler there would be a deadlock.
+fn sidecar(worker: &Worker) -> Value {
+    let mut env = vec![json!({
+        "name": "CONDUCTOR_WORKER_ID",
+        "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+    })];
+    env.extend(
+        worker
+            .sidecar_env()
+            .into_iter()
+            .map(|(name, value)| json!({"name": name, "value": escaped(&value)})),
+    );
+    let mut resources = Map::new();
+    for (what, amounts) in [
+        ("requests", &worker.sidecar.resources.requests),
+        ("limits", &worker.sidecar.resources.limits),
+    ] {
+        if !amounts.is_empty() {
+            resources.insert(what.to_owned(), json!(amounts));
+        }
+    }
+    json!({
+        "name": SIDECAR_CONTAINER,
+        "image": worker.sidecar.image,
+        "imagePullPolicy": worker.sidecar.image_pull_policy,
+        "restartPolicy": "Always",
+        "env": env,
+        "ports": [{"name": "sidecar", "containerPort": SIDECAR_PORT, "protocol": "TCP"}],
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": "sidecar"},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+        },
+        // It depends neither on the handler nor on Conductor.
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": "sidecar"},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "lifecycle": {"preStop": {"exec": {"command": ["worker-sidecar", "terminating"]}}},
+        "resources": resources,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "readOnlyRootFilesystem": true,
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    })
+}
+
+/// Kubernetes replaces `$(NAME)` in values; `$$` is how a `$` is written.
+fn escaped(value: &str) -> String {
+    value.replace('$', "$$")
+}
+
+/// The object of this name, made where there is none (or something else).
+fn object<'a>(parent: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
+    let value = parent.entry(name).or_insert(Value::Null);
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("made an object above"),
+    }
+}

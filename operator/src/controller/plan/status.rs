@@ -1,0 +1,504 @@
+//! What the operator answers.
+//!
+//! Some of a status is measured and never still: it is written at most once a minute. The
+//! rest is written when it changes.
+
+use std::time::Duration;
+
+use api::{ConductorWorkerStatus, ScalingStatus, ScalingTerms, TaskStatus};
+use jiff::Timestamp;
+use scaling::{Decision, Reason};
+
+use super::{
+    Event,
+    conditions::{Conditions, Tri},
+    same_template,
+    scale::{Scaled, is_behind, is_stale, readings},
+};
+use crate::{
+    WORKER_LABEL,
+    controller::observed::{Memory, Now, Observed, TroubleKind, Written},
+    sampling::{Round, Unavailable},
+    worker::Worker,
+};
+
+/// How often measurements alone are written.
+const MEASURED: Duration = Duration::from_secs(60);
+
+/// How long what was written is trusted to be there although it has not been read.
+const TRUSTED: Duration = Duration::from_secs(10);
+
+/// The status as it is now: what was read may be older than what was written.
+pub(super) fn last<'a>(
+    observed: &'a Observed,
+    memory: &'a Memory,
+    now: Now,
+) -> &'a ConductorWorkerStatus {
+    match &memory.written {
+        Some(written) if now.clock.seconds_since(written.at) < TRUSTED.as_secs_f64() => {
+            &written.status
+        }
+        _ => &observed.status,
+    }
+}
+
+/// Whether a status is to be written.
+pub(super) fn is_due(
+    last: &ConductorWorkerStatus,
+    new: &ConductorWorkerStatus,
+    written: Option<&Written>,
+    now: Now,
+) -> bool {
+    if last == new {
+        return false;
+    }
+    unmeasured(last) != unmeasured(new)
+        || written.is_none_or(|w| now.clock.seconds_since(w.at) >= MEASURED.as_secs_f64())
+}
+
+/// A status without what is measured.
+fn unmeasured(status: &ConductorWorkerStatus) -> ConductorWorkerStatus {
+    let mut status = ConductorWorkerStatus {
+        queue: None,
+        in_flight: 0,
+        tasks: Vec::new(),
+        ..status.clone()
+    };
+    if let Some(scaling) = &mut status.scaling {
+        scaling.message.clear();
+        scaling.terms = None;
+    }
+    for condition in &mut status.conditions {
+        condition.message.clear();
+    }
+    status
+}
+
+/// What someone should look at, once when it begins.
+pub(super) fn warnings(last: &ConductorWorkerStatus, new: &ConductorWorkerStatus) -> Vec<Event> {
+    let bad = [
+        ("Stalled", "True"),
+        ("ConnectionHealthy", "False"),
+        ("MetricsAvailable", "False"),
+    ];
+    let mut events: Vec<Event> = Vec::new();
+    for (kind, status) in bad {
+        let find = |s: &ConductorWorkerStatus| {
+            let found = s.conditions.iter().find(|c| c.type_ == kind)?;
+            (found.status == status).then(|| (found.reason.clone(), found.message.clone()))
+        };
+        if let Some((reason, message)) = find(new)
+            && find(last).is_none_or(|(before, _)| before != reason)
+            && events.iter().all(|e| e.reason != reason)
+        {
+            events.push(Event {
+                warning: true,
+                reason,
+                message,
+            });
+        }
+    }
+    events
+}
+
+/// The spec cannot be run. All else stays as it is.
+pub(super) fn invalid(
+    observed: &Observed,
+    memory: &Memory,
+    message: &str,
+    now: Now,
+) -> ConductorWorkerStatus {
+    let last = last(observed, memory, now);
+    let mut conditions = Conditions::after(&last.conditions, observed.generation, now.wall);
+    conditions.set("Ready", Tri::False, "InvalidSpec", message.to_owned());
+    conditions.set("Reconciling", Tri::False, "InvalidSpec", String::new());
+    conditions.set("Stalled", Tri::True, "InvalidSpec", message.to_owned());
+    conditions.keep_others();
+    ConductorWorkerStatus {
+        observed_generation: Some(observed.generation),
+        conditions: conditions.done(),
+        ..last.clone()
+    }
+}
+
+/// The status of a worker that can be run.
+pub(super) fn status(
+    observed: &Observed,
+    worker: &Worker,
+    scaled: &Scaled,
+    memory: &Memory,
+    owned_by_another: bool,
+    now: Now,
+) -> ConductorWorkerStatus {
+    let last = last(observed, memory, now);
+    let live = observed.deployment.as_ref().filter(|_| !owned_by_another);
+    let round = memory.round.as_ref();
+    let mut status = ConductorWorkerStatus {
+        observed_generation: Some(observed.generation),
+        replicas: live.map_or(0, |d| d.replicas),
+        ready_replicas: live.map_or(0, |d| d.ready),
+        selector: format!("{WORKER_LABEL}={}", observed.key.name),
+        connection: Some(worker.connection.to_string()),
+        scaling: Some(scaling_status(last, scaled, memory, now.wall)),
+        ..last.clone()
+    };
+    // Before the first round, what was measured last stays.
+    if let Some(round) = round {
+        status.tasks = tasks(observed, worker, round, now);
+        status.queue = status.tasks.iter().map(|t| t.queue).sum();
+        status.in_flight = status.tasks.iter().map(|t| t.in_flight).sum();
+    }
+
+    let failing = round.and_then(|r| r.queues.values().find_map(|q| q.failing.as_ref()));
+    let verdict = if owned_by_another {
+        Verdict::stalled(
+            "DeploymentExists",
+            format!(
+                "the Deployment {} is not this worker's: delete it, or give the worker another name",
+                observed.key.name
+            ),
+        )
+    } else {
+        verdict(observed, worker, scaled, memory, failing, last)
+    };
+    let mut conditions = Conditions::after(&last.conditions, observed.generation, now.wall);
+    let Verdict {
+        ready,
+        reconciling,
+        stalled,
+        reason,
+        message,
+    } = verdict;
+    conditions.set("Ready", ready.into(), reason, message.clone());
+    let said = |on: bool| if on { message.clone() } else { String::new() };
+    conditions.set("Reconciling", reconciling.into(), reason, said(reconciling));
+    conditions.set("Stalled", stalled.into(), reason, said(stalled));
+    connection(&mut conditions, worker, round, failing);
+    metrics(&mut conditions, observed, worker, round, now);
+    let limited = is_limit(scaled.reason);
+    conditions.set(
+        "ScalingLimited",
+        limited.into(),
+        if limited {
+            scaled.reason
+        } else {
+            "WithinLimits"
+        },
+        if limited {
+            scaled.message.clone()
+        } else {
+            String::new()
+        },
+    );
+    if let Some((queue, share)) = observed.shared.first_key_value() {
+        let others: Vec<String> = share.with.iter().map(ToString::to_string).collect();
+        conditions.set(
+            "QueueShared",
+            Tri::True,
+            "QueueShared",
+            format!(
+                "{queue} is also served by {}: its backlog is split by slots",
+                others.join(", ")
+            ),
+        );
+    }
+    status.conditions = conditions.done();
+    status
+}
+
+// === the conditions ===
+
+struct Verdict {
+    ready: bool,
+    reconciling: bool,
+    stalled: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl Verdict {
+    fn stalled(reason: &'static str, message: String) -> Self {
+        Self {
+            ready: false,
+            reconciling: false,
+            stalled: true,
+            reason,
+            message,
+        }
+    }
+}
+
+/// Ready: the rollout is complete, and a pod is ready or none is wanted.
+fn verdict(
+    observed: &Observed,
+    worker: &Worker,
+    scaled: &Scaled,
+    memory: &Memory,
+    failing: Option<&Unavailable>,
+    last: &ConductorWorkerStatus,
+) -> Verdict {
+    if let Some(refused) = &memory.refused {
+        let message = format!("the Deployment was refused: {}", refused.message);
+        return Verdict::stalled("DeploymentRefused", message);
+    }
+    let Some(live) = &observed.deployment else {
+        return Verdict {
+            ready: false,
+            reconciling: true,
+            stalled: false,
+            reason: "Starting",
+            message: "the Deployment is being made".to_owned(),
+        };
+    };
+    let rolling = if live.updated < live.replicas || !same_template(memory, observed, worker) {
+        true
+    } else {
+        // Whether the change is one of the template cannot be seen; it was known when it was
+        // sent.
+        is_behind(live, memory)
+            && !last
+                .conditions
+                .iter()
+                .any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    let wanted = scaled.replicas;
+    let ready = !rolling && (wanted == 0 || live.ready > 0);
+    let missing = live.ready < wanted;
+    let pods = format!("{} of {wanted} pods are ready", live.ready);
+
+    if let Some((reason, stalled, why)) = trouble(observed, rolling || missing) {
+        return Verdict {
+            ready,
+            reconciling: !stalled,
+            stalled,
+            reason,
+            message: format!("{pods}; {why}"),
+        };
+    }
+    let (reason, message) = match failing {
+        _ if rolling => ("RollingOut", format!("{pods}; a new version is rolled out")),
+        _ if !ready => ("Starting", pods),
+        Some(failing) => (
+            failing.kind.as_str(),
+            format!("{pods}; {}: {}", worker.connection, failing.message),
+        ),
+        None if is_worth_a_word(scaled.reason) => {
+            (scaled.reason, format!("{pods}; {}", scaled.message))
+        }
+        None if worker.suspend => ("Suspended", "suspend is true: no pod is to run".to_owned()),
+        None if wanted == 0 => ("ScaledToZero", "no work, no pods".to_owned()),
+        None => ("Running", pods),
+    };
+    Verdict {
+        ready,
+        reconciling: rolling || missing,
+        stalled: false,
+        reason,
+        message,
+    }
+}
+
+/// What keeps pods from getting ready: its reason, whether it will not pass by itself, and why.
+fn trouble(observed: &Observed, waited_for: bool) -> Option<(&'static str, bool, String)> {
+    let live = observed.deployment.as_ref()?;
+    if !waited_for {
+        return None;
+    }
+    if let Some(why) = &live.failure {
+        let quota = why.contains("exceeded quota");
+        let reason = if quota {
+            "QuotaExceeded"
+        } else {
+            "PodsRefused"
+        };
+        return Some((reason, true, why.clone()));
+    }
+    let of_pod = observed
+        .pods
+        .iter()
+        .filter(|pod| !pod.terminating)
+        .find_map(|pod| Some((pod, pod.trouble.as_ref()?)));
+    if let Some((pod, trouble)) = of_pod {
+        // A node may come.
+        let stalled = trouble.kind != TroubleKind::Unschedulable;
+        let why = format!("{}: {}", pod.name, trouble.message);
+        return Some((trouble.kind.as_str(), stalled, why));
+    }
+    let why = live.stalled.clone()?;
+    Some(("RolloutStalled", true, why))
+}
+
+fn connection(
+    conditions: &mut Conditions,
+    worker: &Worker,
+    round: Option<&Round>,
+    failing: Option<&Unavailable>,
+) {
+    const TYPE: &str = "ConnectionHealthy";
+    match (round, failing) {
+        (_, Some(failing)) => conditions.set(
+            TYPE,
+            Tri::False,
+            failing.kind.as_str(),
+            format!("{}: {}", worker.connection, failing.message),
+        ),
+        (Some(round), None) if round.queues.values().any(|q| q.size.is_some()) => {
+            conditions.set(TYPE, Tri::True, "Connected", worker.connection.to_string());
+        }
+        _ => conditions.keep_or(TYPE, "NotAskedYet"),
+    }
+}
+
+fn metrics(
+    conditions: &mut Conditions,
+    observed: &Observed,
+    worker: &Worker,
+    round: Option<&Round>,
+    now: Now,
+) {
+    const TYPE: &str = "MetricsAvailable";
+    let Some(round) = round else {
+        conditions.keep_or(TYPE, "NotMeasuredYet");
+        return;
+    };
+    let unread = worker
+        .tasks
+        .iter()
+        .find(|task| size(observed, round, &task.queue, now).is_none());
+    if let Some(task) = unread {
+        conditions.set(
+            TYPE,
+            Tri::False,
+            Reason::StaleMetrics.as_str(),
+            format!("the size of the queue {} cannot be read", task.queue),
+        );
+        return;
+    }
+    // A pod that has just got ready will be asked at the next tick.
+    let patience = 3.0 * observed.tick.as_secs_f64();
+    let silent = readings(observed, round, now).find(|(pod, reading)| {
+        let ready_for = pod.ready_since.map(|since| now.wall.duration_since(since));
+        reading.is_none()
+            && !pod.terminating
+            && ready_for.is_some_and(|d| d.as_secs_f64() > patience)
+    });
+    match silent {
+        Some((pod, _)) => conditions.set(
+            TYPE,
+            Tri::False,
+            "SidecarUnreachable",
+            format!(
+                "the sidecar of {} does not answer on port {}",
+                pod.name,
+                api::SIDECAR_PORT
+            ),
+        ),
+        None => conditions.set(TYPE, Tri::True, "Measured", String::new()),
+    }
+}
+
+fn is_limit(reason: &str) -> bool {
+    [
+        Reason::CappedByMaxReplicas,
+        Reason::CappedByTaskLimit,
+        Reason::AtMinReplicas,
+    ]
+    .iter()
+    .any(|r| r.as_str() == reason)
+}
+
+/// What a worker's one-word summary tells rather than that it runs.
+fn is_worth_a_word(reason: &str) -> bool {
+    [
+        Reason::CappedByMaxReplicas,
+        Reason::CappedByTaskLimit,
+        Reason::StaleMetrics,
+        Reason::ServerAway,
+    ]
+    .iter()
+    .any(|r| r.as_str() == reason)
+}
+
+// === what is measured ===
+
+fn tasks(observed: &Observed, worker: &Worker, round: &Round, now: Now) -> Vec<TaskStatus> {
+    worker
+        .tasks
+        .iter()
+        .map(|task| TaskStatus {
+            name: task.queue.task_type().to_owned(),
+            domain: task.queue.domain().unwrap_or_default().to_owned(),
+            queue: size(observed, round, &task.queue, now),
+            in_flight: readings(observed, round, now)
+                .filter_map(|(_, reading)| reading?.tasks.get(&task.queue))
+                .map(|task| task.in_flight)
+                .sum(),
+        })
+        .collect()
+}
+
+/// A queue's size, if it is not too old.
+fn size(
+    observed: &Observed,
+    round: &Round,
+    queue: &conductor_client::QueueName,
+    now: Now,
+) -> Option<u64> {
+    let (at, size) = round.queues.get(queue)?.size?;
+    (!is_stale(now.clock.seconds_since(at), observed.tick)).then_some(size)
+}
+
+fn scaling_status(
+    last: &ConductorWorkerStatus,
+    scaled: &Scaled,
+    memory: &Memory,
+    wall: Timestamp,
+) -> ScalingStatus {
+    let since = last
+        .scaling
+        .as_ref()
+        .filter(|s| s.desired == scaled.desired && s.reason == scaled.reason)
+        .map_or_else(
+            || super::conditions::written(wall),
+            |s| s.decided_at.clone(),
+        );
+    ScalingStatus {
+        desired: scaled.desired,
+        reason: scaled.reason.to_owned(),
+        message: scaled.message.clone(),
+        decided_at: since,
+        terms: memory.decided.as_ref().map(|d| terms(&d.decision)),
+    }
+}
+
+fn terms(decision: &Decision) -> ScalingTerms {
+    let terms = &decision.terms;
+    ScalingTerms {
+        load: rounded(terms.load),
+        drain: rounded(terms.drain),
+        need: rounded(terms.need),
+        want: rounded(terms.want),
+        backlog: rounded(terms.backlog),
+        running: terms.running,
+        execution_seconds: rounded(execution_seconds(decision)),
+        start_up_seconds: rounded(terms.start_up_seconds),
+    }
+}
+
+fn execution_seconds(decision: &Decision) -> f64 {
+    let tasks = &decision.terms.tasks;
+    let backlog: f64 = tasks.iter().map(|t| t.backlog).sum();
+    // Without a backlog each weighs the same.
+    let weight = |own: f64| if backlog > 0.0 { own } else { 1.0 };
+    let all: f64 = tasks.iter().map(|t| weight(t.backlog)).sum();
+    let sum: f64 = tasks
+        .iter()
+        .map(|t| weight(t.backlog) * t.execution_seconds)
+        .sum();
+    if all > 0.0 { sum / all } else { 0.0 }
+}
+
+/// To what is worth reading; what fades away then becomes still.
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}

@@ -1,0 +1,29 @@
+//! What can go wrong in a reconcile. What Conductor or a sidecar does is not among it: that
+//! is data.
+
+/// A reconcile that did not get through; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused a call, or did not answer.
+    #[error("{what}: {source}")]
+    Kubernetes {
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// An object without a name or a namespace, which the API server never gives.
+    #[error("an object without a name or a namespace")]
+    Nameless,
+}
+
+impl Error {
+    /// For `map_err`.
+    pub fn in_(what: &'static str) -> impl Fn(kube::Error) -> Self {
+        move |source| Self::Kubernetes {
+            what,
+            source: Box::new(source),
+        }
+    }
+}

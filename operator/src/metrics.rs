@@ -1,0 +1,212 @@
+//! What the operator measures of itself and of the workers.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector,
+};
+use scaling::Reason;
+
+use crate::controller::{
+    observed::{Key, Now, Observed},
+    plan::Plan,
+};
+
+const WORKER: [&str; 2] = ["namespace", "worker"];
+const QUEUE: [&str; 4] = ["namespace", "worker", "task_type", "domain"];
+
+/// How a reconcile ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was written.
+    Ok,
+    /// It is tried again.
+    Error,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The metrics. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    reconciles: IntCounterVec,
+    /// How long reconciles take.
+    pub reconcile_seconds: Histogram,
+    decisions: IntCounterVec,
+    desired: IntGaugeVec,
+    ready: IntGaugeVec,
+    queue: IntGaugeVec,
+    sample_age: GaugeVec,
+    /// Which series there are of a worker, so that they go with it.
+    series: Arc<Mutex<BTreeMap<Key, Vec<[String; 4]>>>>,
+}
+
+impl Metrics {
+    /// All of them, registered.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let opts = |name: &str, help: &str| Opts::new(format!("conductor_worker_{name}"), help);
+        let metrics = Self {
+            reconciles: IntCounterVec::new(
+                opts("reconciles_total", "Reconciles, by how they ended."),
+                &["result"],
+            )?,
+            reconcile_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "conductor_worker_reconcile_seconds",
+                    "How long reconciles take.",
+                )
+                .buckets(vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0]),
+            )?,
+            decisions: IntCounterVec::new(
+                opts(
+                    "decisions_total",
+                    "Decisions about a number of pods, by what decided.",
+                ),
+                &["reason"],
+            )?,
+            desired: IntGaugeVec::new(
+                opts("desired_replicas", "Pods that a worker is to have."),
+                &WORKER,
+            )?,
+            ready: IntGaugeVec::new(
+                opts("ready_replicas", "Pods of a worker that take work."),
+                &WORKER,
+            )?,
+            queue: IntGaugeVec::new(
+                opts(
+                    "queue_size",
+                    "Tasks that wait in a worker's queue, as last read.",
+                ),
+                &QUEUE,
+            )?,
+            sample_age: GaugeVec::new(
+                opts(
+                    "sample_age_seconds",
+                    "How old the oldest queue size of a worker is that is in use.",
+                ),
+                &WORKER,
+            )?,
+            series: Arc::default(),
+        };
+        // Zeros from the start: a counter that appears with its first event cannot be rated.
+        for outcome in [Outcome::Ok, Outcome::Error] {
+            metrics.reconciles.with_label_values(&[outcome.as_str()]);
+        }
+        for reason in Reason::ALL {
+            metrics.decisions.with_label_values(&[reason.as_str()]);
+        }
+        for collector in metrics.collectors() {
+            registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 7] {
+        [
+            Box::new(self.reconciles.clone()),
+            Box::new(self.reconcile_seconds.clone()),
+            Box::new(self.decisions.clone()),
+            Box::new(self.desired.clone()),
+            Box::new(self.ready.clone()),
+            Box::new(self.queue.clone()),
+            Box::new(self.sample_age.clone()),
+        ]
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, outcome: Outcome) {
+        self.reconciles.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// A plan was made.
+    pub fn note(&self, observed: &Observed, plan: &Plan, now: Now) {
+        let Key { namespace, name } = &observed.key;
+        let worker = [namespace.as_str(), name.as_str()];
+        if observed.round.is_some()
+            && let Some(decided) = &plan.memory.decided
+        {
+            let reason = decided.decision.reason.as_str();
+            self.decisions.with_label_values(&[reason]).inc();
+        }
+        if let Some(scaling) = &plan.status.scaling {
+            self.desired
+                .with_label_values(&worker)
+                .set(scaling.desired.into());
+        }
+        let ready = plan.status.ready_replicas;
+        self.ready.with_label_values(&worker).set(ready.into());
+
+        let mut series = Vec::new();
+        let mut oldest: f64 = 0.0;
+        let queues = plan.memory.round.iter().flat_map(|round| &round.queues);
+        for (queue, reading) in queues {
+            if let Some((at, size)) = reading.size {
+                let labels = [
+                    namespace.clone(),
+                    name.clone(),
+                    queue.task_type().to_owned(),
+                    queue.domain().unwrap_or_default().to_owned(),
+                ];
+                let size = i64::try_from(size).unwrap_or(i64::MAX);
+                self.queue.with_label_values(&labels).set(size);
+                series.push(labels);
+                oldest = oldest.max(now.clock.seconds_since(at));
+            }
+        }
+        self.sample_age.with_label_values(&worker).set(oldest);
+        let before = self
+            .series
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(observed.key.clone(), series.clone());
+        for gone in before.iter().flatten().filter(|s| !series.contains(s)) {
+            let _ = self.queue.remove_label_values(gone);
+        }
+    }
+
+    /// Forgets the workers that are gone.
+    pub fn forget_gone(&self, is_there: impl Fn(&Key) -> bool) {
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|key, series| {
+            if is_there(key) {
+                return true;
+            }
+            let worker = [key.namespace.as_str(), key.name.as_str()];
+            // An error: there is no such series.
+            let _ = self.desired.remove_label_values(&worker);
+            let _ = self.ready.remove_label_values(&worker);
+            let _ = self.sample_age.remove_label_values(&worker);
+            for labels in series {
+                let _ = self.queue.remove_label_values(labels);
+            }
+            false
+        });
+    }
+
+    /// All metrics as a table, for the documentation.
+    pub fn reference() -> prometheus::Result<String> {
+        let metrics = Self::new(&Registry::new())?;
+        let mut text = "# Metrics of the operator\n\n\
+            Generated by the tests of the operator (`UPDATE=1`); do not edit. Served at `/metrics` on port 8080.\n\n\
+            | metric | labels | meaning |\n| --- | --- | --- |\n"
+            .to_owned();
+        for collector in metrics.collectors() {
+            for desc in collector.desc() {
+                let labels = desc.variable_labels.join(", ");
+                let row = format!("| `{}` | {labels} | {} |\n", desc.fq_name, desc.help);
+                text.push_str(&row);
+            }
+        }
+        Ok(text)
+    }
+}

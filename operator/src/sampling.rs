@@ -1,0 +1,277 @@
+//! Reads what cannot be watched: queue sizes from Conductor, statistics from sidecars.
+//!
+//! ```text
+//! run ─> one loop per Conductor server, each tick:
+//!          queue sizes (one call for all its workers) ─┐
+//!          task definitions, once a minute            ─┼─> note ─> wake its workers
+//!          /stats of all its workers' pods            ─┘
+//! reconcile ─> take: the round of one worker, once
+//! ```
+//!
+//! What fails is noted, and is a fact like any other.
+
+mod pods;
+mod queues;
+mod round;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use conductor_client::{ApiBase, Client, QueueName};
+use tokio::{
+    sync::mpsc::UnboundedSender,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+use self::{
+    pods::{Pods, Target},
+    queues::Server,
+};
+use crate::{
+    clock::Clock,
+    controller::observed::{Key, Share},
+    stores::{Stores, is_alive, key_of, labelled},
+    worker::Worker,
+};
+
+pub use round::{Failure, Growth, PodReading, QueueReading, Round, TaskReading, Unavailable};
+
+/// How often servers that have no loop yet are looked for.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long an answer of Conductor is waited for, at least.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was sampled, and the loops that do it.
+#[derive(Debug)]
+pub struct Sampling {
+    stores: Arc<Stores>,
+    tick: Duration,
+    clock: Clock,
+    wake: UnboundedSender<Key>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    servers: HashMap<ApiBase, Server>,
+    workers: HashMap<Key, Seat>,
+}
+
+/// What was seen of one worker.
+#[derive(Debug, Default)]
+struct Seat {
+    pods: Pods,
+    /// When its last round was complete, until that round is taken.
+    due: Option<scaling::Instant>,
+}
+
+impl Sampling {
+    /// Nothing is sampled yet. Workers whose round is complete go to `wake`.
+    pub fn new(
+        stores: Arc<Stores>,
+        tick: Duration,
+        clock: Clock,
+        wake: UnboundedSender<Key>,
+    ) -> Self {
+        Self {
+            stores,
+            tick,
+            clock,
+            wake,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// A worker's round, unless it was taken already.
+    pub fn take(&self, key: &Key, worker: &Worker) -> Option<Round> {
+        let mut seen = self.seen();
+        let Seen { servers, workers } = &mut *seen;
+        let seat = workers.get_mut(key)?;
+        let server = servers.get(&worker.connection)?;
+        let at = seat.due.take()?;
+        Some(Round {
+            at,
+            queues: server.queues_of(worker),
+            limits: server.limits_of(worker),
+            pods: seat.pods.readings(),
+            growth: seat.pods.spend(),
+        })
+    }
+
+    /// Which of a worker's queues others serve too.
+    pub fn shares(&self, key: &Key, worker: &Worker) -> BTreeMap<QueueName, Share> {
+        self.seen()
+            .servers
+            .get(&worker.connection)
+            .map(|server| server.shares_of(key, worker))
+            .unwrap_or_default()
+    }
+
+    /// Forgets workers that are gone.
+    pub fn forget_gone(&self) {
+        self.seen().workers.retain(|key, _| self.stores.has(key));
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // === the loops ===
+
+    /// Samples until it is dropped, and its loops with it.
+    pub async fn run(self: Arc<Self>) {
+        let mut loops: JoinSet<ApiBase> = JoinSet::new();
+        let mut sampled: HashSet<ApiBase> = HashSet::new();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = look.tick() => {
+                    for (_, worker) in self.workers() {
+                        if sampled.insert(worker.connection.clone()) {
+                            loops.spawn(self.clone().sample(worker.connection.clone()));
+                        }
+                    }
+                }
+                Some(ended) = loops.join_next() => match ended {
+                    Ok(base) => {
+                        sampled.remove(&base);
+                        self.seen().servers.remove(&base);
+                    }
+                    // Which one is not said: those that go on are not started again.
+                    Err(error) => tracing::error!(%error, "a sampling loop broke"),
+                },
+            }
+        }
+    }
+
+    /// One server's loop, until no worker uses that server.
+    async fn sample(self: Arc<Self>, base: ApiBase) -> ApiBase {
+        let clients = Client::new(base.clone())
+            .map_err(|e| e.to_string())
+            .and_then(|c| Ok((c, pods::client().map_err(|e| e.to_string())?)));
+        let (conductor, http) = match clients {
+            Ok(clients) => clients,
+            Err(error) => {
+                tracing::error!(server = %base, error, "no HTTP client can be made");
+                tokio::time::sleep(PATIENCE).await;
+                return base;
+            }
+        };
+        let mut tick = interval(self.tick);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let workers: Vec<(Key, Arc<Worker>)> = self
+                .workers()
+                .into_iter()
+                .filter(|(_, worker)| worker.connection == base)
+                .collect();
+            if workers.is_empty() {
+                return base;
+            }
+            self.round(&base, &workers, &conductor, &http).await;
+        }
+    }
+
+    async fn round(
+        &self,
+        base: &ApiBase,
+        workers: &[(Key, Arc<Worker>)],
+        conductor: &Client,
+        http: &reqwest::Client,
+    ) {
+        let asked = queues_of(workers);
+        let mut targets = self.targets(workers);
+        let due = {
+            let mut seen = self.seen();
+            let server = seen.servers.entry(base.clone()).or_default();
+            server.limits_due(&asked, self.clock.now().clock)
+        };
+        let patience = self.tick.max(PATIENCE);
+        let all = targets.values().flat_map(|t| t.asked.clone()).collect();
+        let (sizes, limits, answers) = tokio::join!(
+            queues::sizes(conductor, &asked, patience),
+            queues::limits(conductor, due, patience),
+            pods::ask(http, all),
+        );
+
+        let now = self.clock.now().clock;
+        let mut answers: HashMap<_, _> = answers.into_iter().collect();
+        let mut seen = self.seen();
+        let Seen {
+            servers,
+            workers: seats,
+        } = &mut *seen;
+        let server = servers.entry(base.clone()).or_default();
+        server.note_sizes(&asked, &sizes, now);
+        server.note_limits(limits, now);
+        server.serve(workers.iter().map(|(key, worker)| (key, worker.as_ref())));
+        for (key, _) in workers {
+            let present = targets.remove(key).unwrap_or_default().present;
+            let own = present
+                .iter()
+                .filter_map(|uid| answers.remove_entry(uid))
+                .collect();
+            let seat = seats.entry(key.clone()).or_default();
+            seat.pods.note(&present, own, now);
+            seat.due = Some(now);
+            // Closed only while the program ends.
+            let _ = self.wake.send(key.clone());
+        }
+    }
+
+    /// The workers that can be run.
+    fn workers(&self) -> Vec<(Key, Arc<Worker>)> {
+        self.stores
+            .workers
+            .state()
+            .iter()
+            .filter_map(|object| {
+                let key = key_of(kube::Resource::meta(object.as_ref()))?;
+                let worker = self.stores.parse(&key, object).ok()?;
+                Some((key, worker))
+            })
+            .collect()
+    }
+
+    /// Which pods there are, and which can be asked.
+    fn targets(&self, workers: &[(Key, Arc<Worker>)]) -> HashMap<Key, PodsOf> {
+        let mut targets: HashMap<Key, PodsOf> = workers
+            .iter()
+            .map(|(key, _)| (key.clone(), PodsOf::default()))
+            .collect();
+        for pod in self.stores.pods.state() {
+            if let Some(uid) = &pod.metadata.uid
+                && is_alive(&pod)
+                && let Some(of) = labelled(&pod.metadata).and_then(|key| targets.get_mut(&key))
+            {
+                of.present.push(uid.clone());
+                of.asked.extend(Target::of(&pod));
+            }
+        }
+        targets
+    }
+}
+
+#[derive(Debug, Default)]
+struct PodsOf {
+    present: Vec<String>,
+    asked: Vec<Target>,
+}
+
+/// The queues of all these workers, each once.
+fn queues_of(workers: &[(Key, Arc<Worker>)]) -> Vec<QueueName> {
+    let mut queues: Vec<QueueName> = workers
+        .iter()
+        .flat_map(|(_, worker)| worker.tasks.iter().map(|task| task.queue.clone()))
+        .collect();
+    queues.sort();
+    queues.dedup();
+    queues
+}

@@ -1,0 +1,269 @@
+//! What one Conductor server says: queue sizes, and how many tasks may run at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    time::Duration,
+};
+
+use conductor_client::{Client, Error, Kind, QueueName};
+use futures::{StreamExt, stream};
+use scaling::Instant;
+
+use super::{Failure, QueueReading, Unavailable};
+use crate::{
+    controller::observed::{Key, Share},
+    worker::Worker,
+};
+
+/// How often task definitions are read again.
+const LIMITS_AGAIN: Duration = Duration::from_secs(60);
+
+/// How many task definitions are read in one tick, and how many of these at once: many workers
+/// that start together are no burst at the server.
+const LIMITS_PER_TICK: usize = 64;
+const LIMITS_AT_ONCE: usize = 4;
+
+/// What is known of a server.
+#[derive(Debug, Default)]
+pub(super) struct Server {
+    queues: BTreeMap<QueueName, QueueReading>,
+    limits: BTreeMap<String, Limit>,
+    served: BTreeMap<QueueName, Vec<(Key, u32)>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    value: Option<u32>,
+    read: Instant,
+}
+
+/// A limit, where there is one, or that it cannot be read.
+pub(super) type Read = Result<Option<u32>, Unread>;
+
+/// It cannot be read now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unread;
+
+/// Why a call brought nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Failed {
+    kind: Failure,
+    message: String,
+}
+
+/// The answer to one question for all queues.
+pub(super) type Sizes = Result<BTreeMap<QueueName, u64>, Failed>;
+
+impl Server {
+    /// Notes who serves what.
+    pub(super) fn serve<'a>(&mut self, workers: impl IntoIterator<Item = (&'a Key, &'a Worker)>) {
+        self.served.clear();
+        for (key, worker) in workers {
+            for task in worker.tasks.iter().filter(|_| !worker.suspend) {
+                let slots = task.concurrency.unwrap_or(worker.slots).min(worker.slots);
+                let entry = self.served.entry(task.queue.clone()).or_default();
+                entry.push((key.clone(), slots));
+            }
+        }
+    }
+
+    /// Notes an answer. A size that is not read anew keeps its time.
+    pub(super) fn note_sizes(&mut self, asked: &[QueueName], sizes: &Sizes, now: Instant) {
+        self.queues.retain(|queue, _| asked.contains(queue));
+        for queue in asked {
+            let reading = self.queues.entry(queue.clone()).or_default();
+            match sizes {
+                Ok(sizes) => {
+                    reading.size = sizes.get(queue).map(|&size| (now, size));
+                    reading.failing = None;
+                }
+                Err(failed) => {
+                    let since = reading.failing.as_ref().map_or(now, |f| f.since);
+                    reading.failing = Some(Unavailable {
+                        since,
+                        kind: failed.kind,
+                        message: failed.message.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The task types whose definitions are to be read again.
+    pub(super) fn limits_due(&self, asked: &[QueueName], now: Instant) -> Vec<String> {
+        let types: BTreeSet<&str> = asked.iter().map(QueueName::task_type).collect();
+        types
+            .into_iter()
+            .filter(|name| {
+                self.limits
+                    .get(*name)
+                    .is_none_or(|limit| now.seconds_since(limit.read) >= LIMITS_AGAIN.as_secs_f64())
+            })
+            .take(LIMITS_PER_TICK)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Notes limits; one that could not be read stays as it was.
+    pub(super) fn note_limits(&mut self, limits: Vec<(String, Read)>, now: Instant) {
+        for (name, read) in limits {
+            let value = read.unwrap_or_else(|Unread| self.limits.get(&name).and_then(|l| l.value));
+            self.limits.insert(name, Limit { value, read: now });
+        }
+    }
+
+    /// What is known of a worker's queues.
+    pub(super) fn queues_of(&self, worker: &Worker) -> BTreeMap<QueueName, QueueReading> {
+        worker
+            .tasks
+            .iter()
+            .filter_map(|task| self.queues.get_key_value(&task.queue))
+            .map(|(queue, reading)| (queue.clone(), reading.clone()))
+            .collect()
+    }
+
+    /// What is known of the limits of a worker's task types.
+    pub(super) fn limits_of(&self, worker: &Worker) -> BTreeMap<String, u32> {
+        worker
+            .tasks
+            .iter()
+            .filter_map(|task| {
+                let name = task.queue.task_type();
+                Some((name.to_owned(), self.limits.get(name)?.value?))
+            })
+            .collect()
+    }
+
+    /// Which of a worker's queues others serve too.
+    pub(super) fn shares_of(&self, key: &Key, worker: &Worker) -> BTreeMap<QueueName, Share> {
+        let mut shares = BTreeMap::new();
+        for task in &worker.tasks {
+            let Some(servers) = self.served.get(&task.queue) else {
+                continue;
+            };
+            let own = servers.iter().find(|(k, _)| k == key);
+            let with: Vec<Key> = servers
+                .iter()
+                .map(|(other, _)| other)
+                .filter(|other| *other != key)
+                .cloned()
+                .collect();
+            if let Some((_, own)) = own
+                && !with.is_empty()
+            {
+                let share = Share {
+                    with,
+                    own: *own,
+                    all: servers.iter().map(|(_, slots)| slots).sum(),
+                };
+                shares.insert(task.queue.clone(), share);
+            }
+        }
+        shares
+    }
+}
+
+// === the calls ===
+
+/// One call for all queues, as long as `patience` lasts.
+pub(super) async fn sizes(client: &Client, queues: &[QueueName], patience: Duration) -> Sizes {
+    match in_time(patience, client.queue_sizes(queues)).await {
+        Some(Ok(sizes)) => Ok(sizes),
+        Some(Err(error)) => Err(Failed::of(&error)),
+        None => Err(Failed {
+            kind: Failure::Unreachable,
+            message: format!("no answer within {} s", patience.as_secs()),
+        }),
+    }
+}
+
+/// `concurrentExecLimit` by task type.
+pub(super) async fn limits(
+    client: &Client,
+    names: Vec<String>,
+    patience: Duration,
+) -> Vec<(String, Read)> {
+    stream::iter(names)
+        .map(async |name: String| {
+            let read = match in_time(patience, client.task_def(&name)).await {
+                Some(Ok(def)) => Ok(def
+                    .concurrent_exec_limit
+                    .and_then(|limit| u32::try_from(limit).ok())
+                    .filter(|&limit| limit > 0)),
+                Some(Err(error)) if error.kind() == Kind::Gone => Ok(None),
+                _ => Err(Unread),
+            };
+            (name, read)
+        })
+        .buffer_unordered(LIMITS_AT_ONCE)
+        .collect()
+        .await
+}
+
+async fn in_time<T>(patience: Duration, call: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(patience, call).await.ok()
+}
+
+impl Failed {
+    fn of(error: &Error) -> Self {
+        let kind = match error.kind() {
+            Kind::Retryable { .. } => Failure::Unreachable,
+            Kind::Unauthorized if error.status() == Some(403) => Failure::Forbidden,
+            Kind::Unauthorized => Failure::Unauthorized,
+            Kind::Rejected | Kind::Gone => Failure::Refused,
+        };
+        Self {
+            kind,
+            message: error.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::at(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_failure_keeps_the_last_size_and_its_own_beginning() {
+        let queue = QueueName::new("greet", None);
+        let asked = [queue.clone()];
+        let mut server = Server::default();
+        server.note_sizes(&asked, &Ok([(queue.clone(), 7)].into()), at(1));
+        for second in 2..4 {
+            let failed = Failed {
+                kind: Failure::Unreachable,
+                message: "no".to_owned(),
+            };
+            server.note_sizes(&asked, &Err(failed), at(second));
+        }
+        let reading = &server.queues[&queue];
+        assert_eq!(reading.size, Some((at(1), 7)));
+        assert_eq!(reading.failing.as_ref().unwrap().since, at(2));
+        server.note_sizes(&asked, &Ok([(queue.clone(), 8)].into()), at(9));
+        assert_eq!(server.queues[&queue].failing, None);
+        server.note_sizes(&[], &Ok(BTreeMap::new()), at(10));
+        assert!(server.queues.is_empty(), "nobody asks any more");
+    }
+
+    #[test]
+    fn limits_are_read_once_a_minute_and_outlive_a_failure() {
+        let asked = [
+            QueueName::new("greet", None),
+            QueueName::new("greet", Some("gpu")),
+        ];
+        let mut server = Server::default();
+        assert_eq!(server.limits_due(&asked, at(0)), ["greet"]);
+        server.note_limits(vec![("greet".to_owned(), Ok(Some(5)))], at(0));
+        assert!(server.limits_due(&asked, at(59)).is_empty());
+        assert_eq!(server.limits_due(&asked, at(60)), ["greet"]);
+        server.note_limits(vec![("greet".to_owned(), Err(Unread))], at(60));
+        assert_eq!(server.limits["greet"].value, Some(5));
+        server.note_limits(vec![("greet".to_owned(), Ok(None))], at(120));
+        assert_eq!(server.limits["greet"].value, None);
+    }
+}

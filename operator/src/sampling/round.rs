@@ -1,0 +1,130 @@
+//! What one tick brought to light about one worker. Data only.
+
+use std::collections::BTreeMap;
+
+use conductor_client::QueueName;
+use scaling::Instant;
+
+/// What one tick brought to light about one worker.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Round {
+    /// When the readings were complete.
+    pub at: Instant,
+    /// The worker's queues.
+    pub queues: BTreeMap<QueueName, QueueReading>,
+    /// `concurrentExecLimit` by task type, where there is one.
+    pub limits: BTreeMap<String, u32>,
+    /// The worker's pods by UID: their last readings, each with its own time.
+    pub pods: BTreeMap<String, PodReading>,
+    /// Growth of the pods' counters since the round before was taken.
+    pub growth: BTreeMap<QueueName, Growth>,
+}
+
+/// What is known of a queue.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QueueReading {
+    /// The last size that was read, and when.
+    pub size: Option<(Instant, u64)>,
+    /// Why it cannot be read now.
+    pub failing: Option<Unavailable>,
+}
+
+/// Why, and since when, something cannot be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unavailable {
+    /// Since when each try has failed.
+    pub since: Instant,
+    /// What kind of failure the last was.
+    pub kind: Failure,
+    /// What was said.
+    pub message: String,
+}
+
+/// Why Conductor does not answer, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No answer, or one that asks to try again.
+    Unreachable,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// Anything else that will not get better by itself.
+    Refused,
+}
+
+impl Failure {
+    /// The reason in a condition, and the metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "ConductorUnreachable",
+            Self::Unauthorized => "Unauthorized",
+            Self::Forbidden => "Forbidden",
+            Self::Refused => "ConductorRefused",
+        }
+    }
+}
+
+/// What a sidecar said last.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PodReading {
+    /// When.
+    pub at: Instant,
+    /// Tasks in work, all types together.
+    pub in_flight: u32,
+    /// It is shutting down.
+    pub draining: bool,
+    /// The task types.
+    pub tasks: BTreeMap<QueueName, TaskReading>,
+}
+
+/// A task type's part of a [`PodReading`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TaskReading {
+    /// Tasks in work.
+    pub in_flight: u32,
+    /// A slot is free and the last poll brought nothing.
+    pub idle: bool,
+}
+
+/// How much counters grew, summed over pods.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Growth {
+    /// Calls begun.
+    pub started: u64,
+    /// Tasks ended, in whatever way.
+    pub ended: u64,
+    /// Slot-seconds in calls.
+    pub executing_seconds: f64,
+    /// Slot-seconds from poll to accepted report.
+    pub occupied_seconds: f64,
+    /// Polls, failed ones included.
+    pub polls: u64,
+    /// Failed polls.
+    pub poll_errors: u64,
+}
+
+impl Growth {
+    /// Adds another's.
+    pub fn add(&mut self, other: &Self) {
+        self.started = self.started.saturating_add(other.started);
+        self.ended = self.ended.saturating_add(other.ended);
+        self.executing_seconds += other.executing_seconds;
+        self.occupied_seconds += other.occupied_seconds;
+        self.polls = self.polls.saturating_add(other.polls);
+        self.poll_errors = self.poll_errors.saturating_add(other.poll_errors);
+    }
+
+    /// The growth from `before` to here; what went back counts as none.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            started: self.started.saturating_sub(before.started),
+            ended: self.ended.saturating_sub(before.ended),
+            executing_seconds: (self.executing_seconds - before.executing_seconds).max(0.0),
+            occupied_seconds: (self.occupied_seconds - before.occupied_seconds).max(0.0),
+            polls: self.polls.saturating_sub(before.polls),
+            poll_errors: self.poll_errors.saturating_sub(before.poll_errors),
+        }
+    }
+}

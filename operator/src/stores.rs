@@ -1,0 +1,153 @@
+//! What the watches keep in memory, and the specs read from it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use api::ConductorWorker;
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Resource,
+    core::DeserializeGuard,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use crate::{
+    WORKER_LABEL,
+    controller::observed::Key,
+    worker::{Defaults, Worker},
+};
+
+/// A worker, or what is wrong with its form: one bad object must not stop the watch.
+pub type Guarded = DeserializeGuard<ConductorWorker>;
+
+/// The objects that are watched.
+#[derive(Debug)]
+pub struct Stores {
+    /// The workers.
+    pub workers: Store<Guarded>,
+    /// The Deployments with the worker's label.
+    pub deployments: Store<Deployment>,
+    /// The pods with the worker's label.
+    pub pods: Store<Pod>,
+    defaults: Defaults,
+    parsed: Mutex<HashMap<Key, Parsed>>,
+}
+
+#[derive(Debug)]
+struct Parsed {
+    uid: String,
+    generation: i64,
+    worker: Result<Arc<Worker>, String>,
+}
+
+impl Stores {
+    /// Nothing is read yet.
+    pub fn new(
+        workers: Store<Guarded>,
+        deployments: Store<Deployment>,
+        pods: Store<Pod>,
+        defaults: Defaults,
+    ) -> Self {
+        Self {
+            workers,
+            deployments,
+            pods,
+            defaults,
+            parsed: Mutex::default(),
+        }
+    }
+
+    /// A worker's spec, or why it cannot be run. Each generation is read once.
+    pub fn parse(&self, key: &Key, object: &Guarded) -> Result<Arc<Worker>, String> {
+        let worker = match &object.0 {
+            Ok(worker) => worker,
+            Err(invalid) => return Err(format!("the resource cannot be read: {invalid}")),
+        };
+        let uid = worker.metadata.uid.clone().unwrap_or_default();
+        let generation = worker.metadata.generation.unwrap_or_default();
+        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = parsed.get(key)
+            && known.uid == uid
+            && known.generation == generation
+        {
+            return known.worker.clone();
+        }
+        let read = Worker::parse(&worker.spec, &self.defaults)
+            .map(Arc::new)
+            .map_err(|invalid| invalid.to_string());
+        parsed.insert(
+            key.clone(),
+            Parsed {
+                uid,
+                generation,
+                worker: read.clone(),
+            },
+        );
+        read
+    }
+
+    /// The Deployment of a worker's name.
+    pub fn deployment(&self, key: &Key) -> Option<Arc<Deployment>> {
+        self.deployments
+            .get(&ObjectRef::new(&key.name).within(&key.namespace))
+    }
+
+    /// The pods of a worker, those that ended left out.
+    pub fn pods_of(&self, key: &Key) -> Vec<Arc<Pod>> {
+        self.pods
+            .state_filter(|pod| is_alive(pod) && labelled(pod.meta()).as_ref() == Some(key))
+    }
+
+    /// Whether there is such a worker.
+    pub fn has(&self, key: &Key) -> bool {
+        self.workers.get(&key.worker()).is_some()
+    }
+
+    /// Forgets what was read of workers that are gone.
+    pub fn forget_gone(&self) {
+        self.parsed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|key, _| self.has(key));
+    }
+}
+
+/// A pod of a Deployment that has not ended. A pod that only bears the label is none of ours.
+pub fn is_alive(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    let owned = pod
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet");
+    owned && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The worker that an object is.
+pub fn key_of(meta: &ObjectMeta) -> Option<Key> {
+    Some(Key {
+        namespace: meta.namespace.clone()?,
+        name: meta.name.clone()?,
+    })
+}
+
+/// The worker that an object belongs to, by its label.
+pub fn labelled(meta: &ObjectMeta) -> Option<Key> {
+    Some(Key {
+        namespace: meta.namespace.clone()?,
+        name: meta.labels.as_ref()?.get(WORKER_LABEL)?.clone(),
+    })
+}
+
+impl Key {
+    /// The worker as an object.
+    pub fn worker(&self) -> ObjectRef<Guarded> {
+        ObjectRef::new(&self.name).within(&self.namespace)
+    }
+}
