@@ -240,24 +240,20 @@ async fn serve(config: Config, listen: SocketAddr) -> anyhow::Result<()> {
     );
     let registry = Registry::new();
     let sidecar = Sidecar::new(config, &registry)?;
+    let socket = control::Socket::bind(port).context("no socket for `terminating`")?;
     let router = control::router(sidecar.clone(), registry);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let work = async {
         tokio::select! {
             () = sidecar.clone().run(shutdown) => {}
-            // It listens for ever, unless it cannot.
-            failed = control::listen(port, sidecar.clone()) => {
-                failed.context("no socket for `terminating`")?;
-            }
+            never = socket.listen(&sidecar) => match never {},
         }
         drop(stop);
-        anyhow::Ok(())
     };
     let admin = runtime::admin::serve(listener, router, async {
         let _ = stopped.await;
     });
-    let (worked, served) = tokio::join!(work, admin);
-    worked?;
+    let ((), served) = tokio::join!(work, admin);
     served.context("the admin server")
 }
 
@@ -421,7 +417,7 @@ impl Setting {
     }
 }
 
-fn number<T: std::str::FromStr + PartialOrd + Display>(
+fn number<T: std::str::FromStr + PartialOrd + Display + Copy>(
     given: &str,
     low: T,
     high: T,
@@ -440,4 +436,168 @@ fn host_name() -> Option<String> {
     from_env
         .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
         .map(|name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const REQUIRED: [&str; 4] = [
+        "--conductor-url",
+        "http://c:8080",
+        "--tasks",
+        r#"[{"name":"greet"}]"#,
+    ];
+
+    fn mean(more: &[&str]) -> Result<Meant, BadValue> {
+        let arguments = ["worker-sidecar"].iter().chain(&REQUIRED).chain(more);
+        Args::try_parse_from(arguments).unwrap().typed.mean()
+    }
+
+    #[test]
+    fn defaults() {
+        let meant = mean(&["--worker-id", "me"]).unwrap();
+        let config = meant.config;
+        assert_eq!(config.conductor.as_str(), "http://c:8080/api");
+        assert_eq!((config.slots, config.worker_id.as_str()), (1, "me"));
+        assert_eq!(
+            (config.handler.port, config.handler.probe),
+            (8080, Probe::Tcp(8080))
+        );
+        assert_eq!(
+            (config.handler.payload, config.handler.payload_limit),
+            (Payload::Task, 10 << 20)
+        );
+        assert_eq!(config.handler.terminal, StatusSet::default());
+        assert_eq!(config.grace, Duration::from_secs(30));
+        assert_eq!(meant.listen.to_string(), "0.0.0.0:2112");
+        assert_eq!(
+            (meant.log_level.as_str(), meant.log_format),
+            ("info", LogFormat::Text)
+        );
+    }
+
+    #[test]
+    fn every_flag_is_taken() {
+        let meant = mean(&[
+            "--concurrency",
+            "8",
+            "--worker-id",
+            "pod-1",
+            "--handler-port",
+            "9000",
+            "--handler-probe",
+            "tcp",
+            "--payload",
+            "input",
+            "--terminal-status-codes",
+            "422",
+            "--payload-limit",
+            "1Mi",
+            "--grace-period",
+            "10m",
+            "--listen",
+            "127.0.0.1:0",
+            "--log-level",
+            "debug",
+            "--log-format",
+            "json",
+        ])
+        .unwrap();
+        let config = meant.config;
+        assert_eq!((config.slots, config.handler.port), (8, 9000));
+        assert_eq!(
+            config.handler.probe,
+            Probe::Tcp(9000),
+            "the handler's own port"
+        );
+        assert_eq!(
+            (config.handler.payload, config.handler.payload_limit),
+            (Payload::Input, 1 << 20)
+        );
+        assert_eq!(config.grace, Duration::from_secs(600));
+        assert_eq!(meant.log_format, LogFormat::Json);
+    }
+
+    #[test]
+    fn a_bad_value_names_flag_variable_and_remedy() {
+        for (flag, given, env, write) in [
+            (
+                "--conductor-url",
+                "conductor",
+                "CONDUCTOR_SERVER_URL",
+                "http://conductor:8080/api",
+            ),
+            (
+                "--tasks",
+                "greet",
+                "CONDUCTOR_TASKS",
+                r#"[{"name":"greet"}]"#,
+            ),
+            (
+                "--concurrency",
+                "many",
+                "CONDUCTOR_CONCURRENCY",
+                "1 to 1000",
+            ),
+            ("--concurrency", "0", "CONDUCTOR_CONCURRENCY", "1 to 1000"),
+            ("--handler-port", "0", "HANDLER_PORT", "1 to 65535"),
+            ("--handler-probe", "exec", "HANDLER_PROBE", "tcp:PORT"),
+            ("--payload", "all", "HANDLER_PAYLOAD", "task or input"),
+            (
+                "--terminal-status-codes",
+                "200",
+                "HANDLER_TERMINAL_STATUS_CODES",
+                "400-407,422",
+            ),
+            ("--payload-limit", "10MB", "PAYLOAD_LIMIT", "10Mi"),
+            ("--grace-period", "30", "GRACE_PERIOD", "30s"),
+            ("--listen", "2112", "LISTEN", "0.0.0.0:2112"),
+            ("--log-level", "loud", "LOG_LEVEL", "debug"),
+            ("--log-format", "xml", "LOG_FORMAT", "json"),
+        ] {
+            let message = match Args::try_parse_from(["worker-sidecar", flag, given]) {
+                Ok(args) => {
+                    let mut typed = args.typed;
+                    typed
+                        .conductor_url
+                        .get_or_insert_with(|| REQUIRED[1].to_owned());
+                    typed.tasks.get_or_insert_with(|| REQUIRED[3].to_owned());
+                    typed.mean().unwrap_err().to_string()
+                }
+                Err(error) => panic!("{error}"),
+            };
+            assert!(
+                message.starts_with(&format!("{flag} ({env}): ")),
+                "{message}"
+            );
+            assert!(message.contains(&format!("{given:?}")), "{message}");
+            assert!(
+                message.contains("; write ") && message.contains(write),
+                "{message}"
+            );
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let typed = Args::try_parse_from(["worker-sidecar"]).unwrap().typed;
+        let message = typed.mean().unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "--conductor-url (CONDUCTOR_SERVER_URL): not given; write an address such as http://conductor:8080/api"
+        );
+    }
+
+    #[test]
+    fn run_is_the_default_and_takes_the_same_flags() {
+        let args = Args::try_parse_from(["worker-sidecar", "run", "--concurrency", "3"]).unwrap();
+        assert!(matches!(args.command, Some(Command::Run)));
+        assert_eq!(args.typed.concurrency, "3");
+        let args = Args::try_parse_from(["worker-sidecar", "terminating"]).unwrap();
+        assert!(matches!(args.command, Some(Command::Terminating)));
+    }
 }

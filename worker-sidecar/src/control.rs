@@ -4,7 +4,7 @@
 //! terminating`, says over a socket that the pod goes; those of the other containers ask
 //! `/drain`, which answers when nothing is in work any more.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -56,99 +56,137 @@ async fn stats(State(sidecar): State<Arc<Sidecar>>) -> Response {
 
 async fn drain(State(sidecar): State<Arc<Sidecar>>) -> &'static str {
     if timeout(ALONE, sidecar.shutdown_begun()).await.is_err() {
-        return "not terminating\n";
+        return "the pod stays: nothing to wait for\n";
     }
     sidecar.drained().await;
     "drained\n"
 }
 
-/// Listens for `terminating`, for ever. The port tells sidecars in one network namespace
-/// apart.
-#[cfg(target_os = "linux")]
-pub async fn listen(port: u16, sidecar: Arc<Sidecar>) -> io::Result<()> {
-    let listener = std::os::unix::net::UnixListener::bind_addr(&socket::address(port)?)?;
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::UnixListener::from_std(listener)?;
-    loop {
-        match listener.accept().await {
-            // One at a time: the other end writes a word at once, or is given up.
-            Ok((stream, _)) => match timeout(socket::PATIENCE, socket::read_word(stream)).await {
-                Ok(Ok(stream)) => {
-                    sidecar.begin_shutdown();
-                    let _ = timeout(socket::PATIENCE, socket::answer(stream)).await;
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "a connection to the socket of `terminating` was given up")
-                }
-                Err(_) => {
-                    tracing::warn!("a connection to the socket of `terminating` said nothing")
-                }
-            },
-            Err(error) => {
-                tracing::warn!(%error, "the socket of `terminating` does not accept");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    }
-}
-
 /// Tells the sidecar that listens on this port that its pod is terminating.
 #[cfg(target_os = "linux")]
-pub fn tell_terminating(port: u16) -> io::Result<()> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::os::unix::net::UnixStream::connect_addr(&socket::address(port)?)?;
-    stream.set_read_timeout(Some(socket::PATIENCE))?;
-    stream.set_write_timeout(Some(socket::PATIENCE))?;
-    stream.write_all(socket::WORD)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    if answer == socket::ANSWER {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("unexpected answer {answer:?}")))
-}
+pub use socket::tell_terminating;
+
+/// Where `terminating` is heard.
+#[cfg(target_os = "linux")]
+pub use socket::Socket;
 
 /// An abstract socket: it needs no file, since the pod's root file system is read-only, and
 /// is seen only within the pod's network namespace.
 #[cfg(target_os = "linux")]
 mod socket {
-    use std::{io, os::linux::net::SocketAddrExt as _, os::unix::net::SocketAddr, time::Duration};
+    use std::{
+        convert::Infallible,
+        io::{self, Read as _, Write as _},
+        os::{
+            linux::net::SocketAddrExt as _,
+            unix::net::{self, SocketAddr},
+        },
+        time::Duration,
+    };
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::UnixStream,
+        net::{UnixListener, UnixStream},
+        time::timeout,
     };
 
-    pub(super) const WORD: &[u8] = b"terminating\n";
-    pub(super) const ANSWER: &str = "ok\n";
-    pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+    use crate::pipeline::Sidecar;
 
-    pub(super) fn address(port: u16) -> io::Result<SocketAddr> {
-        SocketAddr::from_abstract_name(format!("worker-sidecar-{port}"))
+    const WORD: &[u8] = b"terminating\n";
+    const ANSWER: &str = "ok\n";
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// See [`super`].
+    #[derive(Debug)]
+    pub struct Socket(UnixListener);
+
+    impl Socket {
+        /// The port tells sidecars in one network namespace apart.
+        pub fn bind(port: u16) -> io::Result<Self> {
+            let listener = net::UnixListener::bind_addr(&address(port)?)?;
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener).map(Self)
+        }
+
+        /// Listens for ever.
+        pub async fn listen(&self, sidecar: &Sidecar) -> Infallible {
+            loop {
+                // One at a time: the other end writes its word at once, or is given up.
+                let heard = match self.0.accept().await {
+                    Ok((stream, _)) => timeout(PATIENCE, hear(stream, sidecar)).await,
+                    Err(error) => Ok(Err(error)),
+                };
+                match heard {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "`terminating` could not be heard");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    Err(_) => {
+                        tracing::warn!("a connection to the socket of `terminating` said nothing");
+                    }
+                }
+            }
+        }
     }
 
-    pub(super) async fn read_word(mut stream: UnixStream) -> io::Result<UnixStream> {
+    async fn hear(mut stream: UnixStream, sidecar: &Sidecar) -> io::Result<()> {
         let mut word = [0; WORD.len()];
         stream.read_exact(&mut word).await?;
-        if word == WORD {
-            return Ok(stream);
+        if word != WORD {
+            return Err(io::Error::other("something else was said"));
         }
-        Err(io::Error::other("it said something else"))
+        sidecar.begin_shutdown();
+        stream.write_all(ANSWER.as_bytes()).await
     }
 
-    pub(super) async fn answer(mut stream: UnixStream) -> io::Result<()> {
-        stream.write_all(ANSWER.as_bytes()).await
+    /// See [`super`].
+    pub fn tell_terminating(port: u16) -> io::Result<()> {
+        let mut stream = net::UnixStream::connect_addr(&address(port)?)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.write_all(WORD)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        if answer == ANSWER {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("unexpected answer {answer:?}")))
+    }
+
+    fn address(port: u16) -> io::Result<SocketAddr> {
+        SocketAddr::from_abstract_name(format!("worker-sidecar-{port}"))
     }
 }
 
 /// Pods are Linux; elsewhere the sidecar runs inside other programs, which need no socket.
 #[cfg(not(target_os = "linux"))]
-pub async fn listen(_port: u16, _sidecar: Arc<Sidecar>) -> io::Result<()> {
-    std::future::pending().await
-}
+pub use no_socket::{Socket, tell_terminating};
 
-/// Pods are Linux.
 #[cfg(not(target_os = "linux"))]
-pub fn tell_terminating(_port: u16) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+mod no_socket {
+    use std::{convert::Infallible, io};
+
+    use crate::pipeline::Sidecar;
+
+    /// Nowhere.
+    #[derive(Debug)]
+    pub struct Socket;
+
+    impl Socket {
+        /// Does nothing.
+        pub fn bind(_port: u16) -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        /// Hears nothing, for ever.
+        pub async fn listen(&self, _sidecar: &Sidecar) -> Infallible {
+            std::future::pending().await
+        }
+    }
+
+    /// There is no sidecar to tell.
+    pub fn tell_terminating(_port: u16) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

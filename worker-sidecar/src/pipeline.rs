@@ -200,15 +200,9 @@ impl Sidecar {
         )
         .map(|left| left.saturating_sub(at.elapsed()));
         let stop = async {
-            let lost = async {
-                match left {
-                    // There is a deadline, and the answer to a lost task harms nobody.
-                    Some(_) => std::future::pending().await,
-                    None => drop(gone.subscribe().wait_for(|gone| *gone).await),
-                }
-            };
+            let mut gone = gone.subscribe();
             tokio::select! {
-                () = lost => Ended::LeaseLost,
+                _ = gone.wait_for(|gone| *gone) => Ended::LeaseLost,
                 () = self.shutdown.cut() => Ended::ShutDown,
             }
         };
@@ -326,14 +320,12 @@ impl Sidecar {
         let limits = self.shutdown.begin();
         let ended = tokio::time::timeout_at(limits.end, self.work.wait()).await;
         let took = limits.began.elapsed();
-        match ended {
-            Ok(()) => tracing::info!(?took, "all work has ended"),
+        if ended.is_ok() {
+            tracing::info!(?took, "all work has ended");
+        } else {
             // The tasks end by themselves now; only a poll in the air may take longer.
-            Err(_) => tracing::error!(
-                in_flight = self.in_flight(),
-                ?took,
-                "the grace period is over"
-            ),
+            let in_flight = self.in_flight();
+            tracing::error!(in_flight, ?took, "the grace period is over");
         }
     }
 
@@ -390,6 +382,11 @@ impl Sidecar {
     /// Whether a shutdown has begun.
     pub fn is_draining(&self) -> bool {
         self.shutdown.limits().is_some()
+    }
+
+    /// Whether it takes work.
+    pub fn is_ready(&self) -> bool {
+        self.handler.is_ready() && !self.is_draining()
     }
 
     /// Whether the handler takes calls.

@@ -82,11 +82,10 @@ impl Poller {
         loop {
             tokio::time::sleep_until(self.not_before).await;
             self.handler_takes_calls().await;
-            self.slots.wants(self.lane, self.pace.appetite());
             if !self.slots.is_free(self.lane) {
                 self.metrics.queue_full();
             }
-            let Some(first) = self.slots.first(self.lane).await else {
+            let Some(first) = self.slots.first(self.lane, self.pace.appetite()).await else {
                 return std::future::pending().await; // the semaphores are never closed
             };
             // Waiting for a slot may have taken long.

@@ -73,9 +73,12 @@ impl Slots {
     }
 
     /// One slot, as soon as it is this type's turn. Dropping the future gives up the turn.
-    pub async fn first(&self, lane: usize) -> Option<Slot> {
+    pub async fn first(&self, lane: usize, appetite: Appetite) -> Option<Slot> {
+        // Up to its cap it could not use what others would leave it.
+        self.wants(lane, Appetite::Off);
         // Errors: a closed semaphore, and these never are.
         let room = self.lanes[lane].room.clone().acquire_owned().await.ok()?;
+        self.wants(lane, appetite);
         let slot = self.all.clone().acquire_owned().await.ok()?;
         Some(Slot {
             _room: room,
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     fn now(slots: &Slots, lane: usize) -> Option<Slot> {
-        slots.first(lane).now_or_never().flatten()
+        slots.first(lane, Appetite::Hungry).now_or_never().flatten()
     }
 
     #[test]
@@ -162,15 +165,15 @@ mod tests {
         let slots = Arc::new(Slots::new(1, [None, None]));
         let held = now(&slots, 0).unwrap();
         // The first type asks again before the second one does, but it has its one slot.
-        let mut again = Box::pin(slots.first(0));
+        let mut again = Box::pin(slots.first(0, Appetite::Hungry));
         assert!(again.as_mut().now_or_never().is_none());
-        let mut other = Box::pin(slots.first(1));
+        let mut other = Box::pin(slots.first(1, Appetite::Hungry));
         assert!(other.as_mut().now_or_never().is_none());
         drop(held);
         assert!(again.as_mut().now_or_never().is_none());
         let theirs = other.await.unwrap();
         assert!(slots.more(1).is_empty());
-        let mut third = Box::pin(slots.first(1));
+        let mut third = Box::pin(slots.first(1, Appetite::Hungry));
         assert!(third.as_mut().now_or_never().is_none());
         drop(theirs);
         let mine = again.await.unwrap();

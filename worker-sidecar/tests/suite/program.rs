@@ -20,11 +20,11 @@ async fn a_bad_value_ends_with_64_and_says_what_to_write() -> Result<()> {
     for (arguments, says) in [
         (
             vec![],
-            "--conductor-url (CONDUCTOR_SERVER_URL) is missing; write for example http://conductor:8080/api",
+            "--conductor-url (CONDUCTOR_SERVER_URL): not given; write an address such as http://conductor:8080/api",
         ),
         (
             vec!["--conductor-url", "c", "--tasks", "[]"],
-            "--conductor-url (CONDUCTOR_SERVER_URL) is \"c\"",
+            "--conductor-url (CONDUCTOR_SERVER_URL): \"c\" is not a Conductor address",
         ),
         (vec!["--no-such-flag"], "--no-such-flag"),
     ] {

@@ -83,14 +83,19 @@ impl Setup {
 
 impl Running {
     pub(crate) fn start(config: Config) -> Result<Self> {
-        let sidecar = Arc::new(Sidecar::new(config, &Registry::new())?);
-        let run = tokio::spawn(sidecar.clone().run());
+        let sidecar = Sidecar::new(config, &Registry::new())?;
+        let told = sidecar.clone();
+        let run = tokio::spawn(
+            sidecar
+                .clone()
+                .run(async move { told.shutdown_begun().await }),
+        );
         Ok(Self { sidecar, run })
     }
 
     /// Ends it after the tasks it has.
     pub(crate) async fn end(self) -> Result<()> {
-        self.sidecar.shutdown().begin();
+        self.sidecar.begin_shutdown();
         tokio::time::timeout(SOON, self.run).await??;
         Ok(())
     }

@@ -22,7 +22,7 @@ async fn what_a_poll_in_the_air_brings_is_executed() -> Result<()> {
         }
     })
     .await?;
-    running.sidecar.shutdown().begin();
+    running.sidecar.begin_shutdown();
     let id = setup.start(1).await?;
     let end = tokio::time::timeout(SOON, running.run).await?;
     end?;
@@ -47,7 +47,7 @@ async fn running_calls_end_and_are_reported() -> Result<()> {
     }
     let waiting = setup.start(99).await?;
     setup.at_work(4).await?;
-    running.sidecar.shutdown().begin();
+    running.sidecar.begin_shutdown();
     ensure!(running.sidecar.stats().draining && !running.sidecar.is_ready());
     setup.handler.release();
     tokio::time::timeout(SOON, running.run).await??;
@@ -118,12 +118,10 @@ async fn drain_waits_for_the_work_and_not_without_an_announcement() -> Result<()
         "a container that restarts alone is not held up"
     );
 
-    let socket = control::listen(address.port())?;
-    let announcements = tokio::spawn(control::announcements(
-        socket,
-        running.sidecar.shutdown().clone(),
-    ));
-    tokio::task::spawn_blocking(move || control::announce(address.port())).await??;
+    let socket = control::Socket::bind(address.port())?;
+    let sidecar = running.sidecar.clone();
+    let announcements = tokio::spawn(async move { socket.listen(&sidecar).await });
+    tokio::task::spawn_blocking(move || control::tell_terminating(address.port())).await??;
     let drain = tokio::spawn(get("/drain"));
     eventually("it is shutting down", SOON, async || {
         match get("/readyz").await {

@@ -71,7 +71,7 @@ async fn every_answer_becomes_what_the_table_says() -> Result<()> {
         match call
             .headers
             .get("conductor-retry-count")
-            .map(|v| v.as_bytes())
+            .map(axum::http::HeaderValue::as_bytes)
         {
             Some(b"0") => rows().swap_remove(n).reply,
             _ => Reply::output(json!({})),
