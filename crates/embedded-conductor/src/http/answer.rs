@@ -66,6 +66,9 @@ const TEXT_LIMIT: usize = 20_000_000;
 
 /// Reads a JSON body. What cannot be read is a 500, as in Conductor.
 pub(super) fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T> {
+    if body.is_empty() {
+        return Err(Refused::mistake("Required request body is missing"));
+    }
     let kind = headers
         .get(header::CONTENT_TYPE)
         .map_or("application/octet-stream", |v| v.to_str().unwrap_or("?"));
@@ -75,15 +78,22 @@ pub(super) fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Re
             "Content-Type '{kind}' is not supported"
         )));
     }
-    if body.is_empty() {
-        return Err(Refused::mistake("Required request body is missing"));
-    }
     if let Some(length) = longest_text(body).filter(|&n| n > TEXT_LIMIT) {
         return Err(Refused::mistake(format!(
             "JSON parse error: String value length ({length}) exceeds the maximum allowed ({TEXT_LIMIT})"
         )));
     }
     serde_json::from_slice(body).map_err(|e| Refused::mistake(format!("JSON parse error: {e}")))
+}
+
+/// The same for what must be an object: our reader would take its fields as an array too.
+pub(super) fn read_object<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Refused::mistake(
+            "JSON parse error: Cannot deserialize from Array value (token `JsonToken.START_ARRAY`)",
+        ));
+    }
+    read(headers, body)
 }
 
 /// The length of the longest text of a JSON body that is large enough to hold one that is

@@ -9,7 +9,7 @@ use serde_json::json as value;
 
 use super::{
     AppState,
-    answer::{Answer, Result, json, read},
+    answer::{Answer, Result, json, read, read_object},
     query::Query,
 };
 use crate::state::{Refused, TaskDef, UpdateOf, WorkflowDef};
@@ -29,7 +29,7 @@ pub(super) async fn update_task_def(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result {
-    let def: TaskDef = read(&headers, &body)?;
+    let def: TaskDef = read_object(&headers, &body)?;
     shared.call(|state, now| state.update_task_def(def, now))?;
     Ok(Answer::Empty)
 }
@@ -53,7 +53,7 @@ pub(super) async fn register_workflow_def(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result {
-    let def: WorkflowDef = read(&headers, &body)?;
+    let def: WorkflowDef = read_object(&headers, &body)?;
     let update = if query.flag("overwrite", false) {
         UpdateOf::Existing
     } else {

@@ -51,8 +51,8 @@ impl Query {
         };
         given.trim().parse().map(Some).map_err(|_| {
             Refused::mistake(format!(
-                "Failed to convert value of type 'java.lang.String' to required type 'int'; For \
-                 input string: \"{given}\""
+                "Method parameter '{name}': Failed to convert value of type 'java.lang.String' to \
+                 required type 'int'; For input string: \"{given}\""
             ))
         })
     }

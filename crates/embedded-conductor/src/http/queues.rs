@@ -22,8 +22,7 @@ pub(super) async fn size(State(shared): AppState, query: Query) -> Result {
 pub(super) async fn sizes(State(shared): AppState, query: Query) -> Result {
     if query.get("taskType").is_none() {
         return Err(Refused::mistake(
-            "Cannot invoke \"java.util.List.forEach(java.util.function.Consumer)\" because \
-             \"taskTypes\" is null",
+            "Cannot invoke \"java.util.List.iterator()\" because \"taskDefNames\" is null",
         ));
     }
     let sizes: BTreeMap<&str, usize> = shared.call(|state, _| {

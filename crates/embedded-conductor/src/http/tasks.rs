@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     AppState,
-    answer::{Answer, Result, json, read},
+    answer::{Answer, Result, json, read, read_object},
     query::Query,
 };
 use crate::{
@@ -67,14 +67,14 @@ pub(super) async fn batch_poll(
 }
 
 pub(super) async fn update(State(shared): AppState, headers: HeaderMap, body: Bytes) -> Result {
-    let result: TaskResult = read(&headers, &body)?;
+    let result: TaskResult = read_object(&headers, &body)?;
     shared
         .call(|state, now| state.update(result, now))
         .map(Answer::Text)
 }
 
 pub(super) async fn update_v2(State(shared): AppState, headers: HeaderMap, body: Bytes) -> Result {
-    let result: TaskResult = read(&headers, &body)?;
+    let result: TaskResult = read_object(&headers, &body)?;
     if !result.violations().is_empty() {
         return Err(Refused::mistake(
             "Validation failed for argument [0] in public \

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{
     AppState,
-    answer::{Answer, Result, json, read},
+    answer::{Answer, Result, json, read, read_object},
     query::Query,
 };
 use crate::state::{Refused, Start};
@@ -27,7 +27,7 @@ fn check_size(body: &Bytes) -> Result<()> {
 }
 
 pub(super) async fn start(State(shared): AppState, headers: HeaderMap, body: Bytes) -> Result {
-    let start: Start = read(&headers, &body)?;
+    let start: Start = read_object(&headers, &body)?;
     check_size(&body)?;
     let id = shared.call(|state, now| state.start(start, now))?;
     Ok(Answer::Text(id.to_string()))
@@ -49,7 +49,11 @@ pub(super) async fn start_by_name(
         ..Start::default()
     };
     check_size(&body)?;
-    let id = shared.call(|state, now| state.start(start, now))?;
+    let id = shared.call(|state, now| {
+        // This call looks the definition up first, and says so in other words.
+        state.workflow_def(start.name.as_deref().unwrap_or_default(), start.version)?;
+        state.start(start, now)
+    })?;
     Ok(Answer::Text(id.to_string()))
 }
 

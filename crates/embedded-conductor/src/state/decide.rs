@@ -62,6 +62,7 @@ impl State {
     }
 
     fn next(&mut self, id: &str, now: i64) -> Next {
+        let steps = self.workflows[id].plan.steps.len();
         let Some(task) = self.last_task(id) else {
             return Next::Step(0);
         };
@@ -78,8 +79,10 @@ impl State {
         let Some(task) = self.tasks.get_mut(&task_id) else {
             return Next::Wait;
         };
-        if task.executed || task.status.is_successful() {
-            task.executed = true;
+        // Conductor does not write down what it makes of the last task.
+        let is_last = task.step.index + 1 == steps;
+        if task.status.is_successful() {
+            task.executed = !is_last;
             return Next::Step(task.step.index + 1);
         }
         if task.status.is_retriable() && task.retry_count < task.step.retries() {
@@ -96,8 +99,10 @@ impl State {
             return Next::Retry(task_id);
         }
         if task.step.task.optional {
-            task.status = TaskStatus::CompletedWithErrors;
-            task.executed = true;
+            if !is_last {
+                task.status = TaskStatus::CompletedWithErrors;
+                task.executed = true;
+            }
             return Next::Step(task.step.index + 1);
         }
         let status = failure(task.status);
@@ -132,7 +137,6 @@ impl State {
             scheduled: now,
             first_scheduled: now,
             started: 0,
-            first_started: 0,
             updated: 0,
             ended: 0,
             start_delay: step.task.start_delay,
@@ -159,7 +163,6 @@ impl State {
             return;
         };
         old.retried = true;
-        old.executed = true;
         let mut task = old.clone();
         let delay = task.step.def.retry_delay(task.retry_count);
         task.status = TaskStatus::Scheduled;
@@ -243,13 +246,11 @@ impl State {
                 )
             })
             .collect();
-        if status != WorkflowStatus::Completed {
-            for task in failed {
-                let reference = &task.step.task.task_reference_name;
-                if !workflow.failed_references.contains(reference) {
-                    workflow.failed_references.push(reference.clone());
-                    workflow.failed_names.push(task.step.task_type.to_string());
-                }
+        for task in failed {
+            let reference = &task.step.task.task_reference_name;
+            if !workflow.failed_references.contains(reference) {
+                workflow.failed_references.push(reference.clone());
+                workflow.failed_names.push(task.step.task_type.to_string());
             }
         }
         workflow.status = status;

@@ -33,7 +33,7 @@ impl State {
         if defs.is_empty() {
             violations.push(Violation::new(
                 "registerTaskDef.arg0",
-                "TaskDefList cannot be empty or null",
+                "TaskDefList is empty",
             ));
         }
         if !violations.is_empty() {
@@ -42,7 +42,7 @@ impl State {
         for mut def in defs {
             def.create_time = now;
             def.created_by = Some(String::new());
-            (def.update_time, def.updated_by) = (None, None);
+            (def.update_time, def.updated_by) = (0, None);
             self.task_defs.insert(def.name().to_owned(), def);
         }
         self.plans.clear();
@@ -63,7 +63,7 @@ impl State {
         };
         def.create_time = known.create_time;
         def.created_by.clone_from(&known.created_by);
-        def.update_time = Some(now);
+        def.update_time = now;
         def.updated_by = Some(String::new());
         *known = def;
         self.plans.clear();
@@ -84,7 +84,7 @@ impl State {
     pub(crate) fn remove_task_def(&mut self, name: &str) -> Result<(), Refused> {
         self.task_defs
             .remove(name)
-            .ok_or_else(|| Refused::missing("No such task definition"))?;
+            .ok_or_else(|| Refused::missing("Cannot remove the task - no such task definition"))?;
         self.plans.clear();
         Ok(())
     }
@@ -101,6 +101,7 @@ impl State {
             UpdateOf::Existing => "updateWorkflowDef.arg0[0]",
         };
         def.check(path)?;
+        def.complete();
         let versions = self.workflow_defs.entry(def.name().to_owned()).or_default();
         if update == UpdateOf::Nothing && versions.contains_key(&def.version) {
             return Err(Refused::conflict(format!(
@@ -109,7 +110,12 @@ impl State {
                 def.version
             )));
         }
-        def.rest.insert("createTime".to_owned(), now.into());
+        let (created, updated) = match update {
+            UpdateOf::Nothing => (now, 0),
+            UpdateOf::Existing => (0, now),
+        };
+        def.rest.insert("createTime".to_owned(), created.into());
+        def.rest.insert("updateTime".to_owned(), updated.into());
         versions.insert(def.version, def);
         self.plans.clear();
         Ok(())
@@ -125,13 +131,11 @@ impl State {
             Some(version) => versions.and_then(|v| v.get(&version)),
             None => versions.and_then(|v| v.values().next_back()),
         };
-        found.ok_or_else(|| match version {
-            Some(version) => Refused::missing(format!(
+        found.ok_or_else(|| {
+            let version = version.map_or("null".to_owned(), |v| v.to_string());
+            Refused::missing(format!(
                 "No such workflow found by name: {name}, version: {version}"
-            )),
-            None => Refused::missing(format!(
-                "No such workflow found by name: {name}, version: null"
-            )),
+            ))
         })
     }
 
@@ -149,7 +153,7 @@ impl State {
             .and_then(|v| v.remove(&version));
         if removed.is_none() {
             return Err(Refused::missing(format!(
-                "No such workflow definition: {name} version: {version}"
+                "Cannot remove the workflow - no such workflow definition: {name} version: {version}"
             )));
         }
         if self
@@ -165,7 +169,14 @@ impl State {
 
     /// A registered definition's plan.
     pub(super) fn plan(&mut self, name: &str, version: Option<i64>) -> Result<Arc<Plan>, Refused> {
-        let def = self.workflow_def(name, version)?;
+        let def = self.workflow_def(name, version).map_err(|_| {
+            Refused::missing(match version {
+                Some(version) => {
+                    format!("No such workflow defined. name={name}, version={version}")
+                }
+                None => format!("No such workflow defined. name={name}"),
+            })
+        })?;
         let key = (name.to_owned(), def.version);
         if let Some(plan) = self.plans.get(&key) {
             return Ok(plan.clone());

@@ -87,9 +87,6 @@ impl State {
             if task.started == 0 {
                 task.started = now;
             }
-            if task.first_started == 0 {
-                task.first_started = now;
-            }
             task.updated = now;
             task.callback_after = 0;
             task.worker_id.clone_from(&poll.worker_id);

@@ -44,10 +44,15 @@ impl State {
         }
         let priority = start.priority.unwrap_or_default();
         if !(0..=99).contains(&priority) {
+            let bound = if priority < 0 {
+                "minimum 0"
+            } else {
+                "maximum 99"
+            };
             return Err(Refused::invalid(vec![
                 Violation::new(
                     "startWorkflow.arg0.priority",
-                    "priority: ${validatedValue} should be between 0 and 99",
+                    format!("priority: {priority} should be {bound}"),
                 )
                 .of(priority),
             ]));
@@ -71,16 +76,14 @@ impl State {
                 def.check("startWorkflow.arg0.workflowDef")?;
                 Arc::new(self.plan_of(def)?)
             }
-            None => self.plan(name, start.version).map_err(|_| {
-                Refused::missing(match start.version {
-                    Some(v) => format!("No such workflow defined. name={name}, version={v}"),
-                    None => format!("No such workflow defined. name={name}"),
-                })
-            })?,
+            None => self.plan(name, start.version)?,
         };
         let mut input = start.input.unwrap_or_default();
-        for (key, value) in &plan.def.input_template {
-            input.entry(key).or_insert_with(|| value.clone());
+        // Without any input Conductor loses the template.
+        if !input.is_empty() {
+            for (key, value) in &plan.def.input_template {
+                input.entry(key).or_insert_with(|| value.clone());
+            }
         }
         let id = self.ids.next();
         let timeout = plan.def.timeout_seconds;

@@ -51,7 +51,6 @@ pub(crate) struct Task {
     pub(crate) scheduled: i64,
     pub(crate) first_scheduled: i64,
     pub(crate) started: i64,
-    pub(crate) first_started: i64,
     pub(crate) updated: i64,
     pub(crate) ended: i64,
     pub(crate) start_delay: i64,
@@ -199,7 +198,8 @@ impl Serialize for Task {
             workflow_priority: self.priority,
             iteration: 0,
             subworkflow_changed: false,
-            first_start_time: self.first_started,
+            // Never set by Conductor 3.32, whatever its name.
+            first_start_time: 0,
             execution_metadata: Metadata {
                 context: Empty {},
                 empty: true,

@@ -66,11 +66,8 @@ pub(crate) struct TaskDef {
     enforce_schema: bool,
     #[serde(deserialize_with = "int")]
     pub(crate) create_time: i64,
-    #[serde(
-        deserialize_with = "optional_int",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub(crate) update_time: Option<i64>,
+    #[serde(deserialize_with = "int")]
+    pub(crate) update_time: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) created_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,7 +133,7 @@ impl Default for TaskDef {
             runtime_metadata: Vec::new(),
             enforce_schema: false,
             create_time: 0,
-            update_time: None,
+            update_time: 0,
             created_by: None,
             updated_by: None,
         }

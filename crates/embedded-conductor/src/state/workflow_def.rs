@@ -112,6 +112,21 @@ const UNSUPPORTED_OF_TASK: [&str; 19] = [
     "cacheConfig",
 ];
 
+/// Fields without effect here that Conductor shows, set or not.
+const SHOWN_OF_WORKFLOW: &str = r#"{"enforceSchema":true,"inputParameters":[],"maskedFields":[],
+    "metadata":{},"restartable":true,"workflowStatusListenerEnabled":false}"#;
+const SHOWN_OF_TASK: &str = r#"{"asyncComplete":false,"decisionCases":{},"defaultCase":[],
+    "defaultExclusiveJoinTask":[],"forkTasks":[],"joinOn":[],"loopOver":[],"metadata":{},
+    "onStateChange":{},"permissive":false}"#;
+
+/// Adds what is shown and not there.
+fn show(shown: &str, rest: &mut Map<String, Value>) {
+    let shown: Map<String, Value> = serde_json::from_str(shown).unwrap_or_default();
+    for (field, value) in shown {
+        rest.entry(field).or_insert(value);
+    }
+}
+
 fn is_set(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -129,6 +144,14 @@ fn unsupported(what: &str) -> Refused {
 }
 
 impl WorkflowDef {
+    /// Adds the fields that Conductor shows though nobody set them.
+    pub(crate) fn complete(&mut self) {
+        show(SHOWN_OF_WORKFLOW, &mut self.rest);
+        for task in &mut self.tasks {
+            show(SHOWN_OF_TASK, &mut task.rest);
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or_default()
     }
@@ -247,6 +270,7 @@ impl Plan {
         mut def: WorkflowDef,
         known: impl Fn(&str) -> Option<&'a TaskDef>,
     ) -> Result<Self, serde_json::Error> {
+        def.complete();
         let mut steps = Vec::with_capacity(def.tasks.len());
         for (index, task) in def.tasks.iter_mut().enumerate() {
             let found = match task.task_definition.take() {

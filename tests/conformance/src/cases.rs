@@ -1,0 +1,43 @@
+//! The cases, by what they are about.
+
+mod batches;
+mod by_reference;
+mod client;
+mod domains;
+mod leases;
+mod limits;
+mod logs;
+mod mistakes;
+mod polls;
+mod queues;
+mod retries;
+mod task_defs;
+mod updates;
+mod workflow_defs;
+mod workflows;
+
+use crate::suite::Case;
+
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = Case> {
+    [
+        client::CASES,
+        task_defs::CASES,
+        workflow_defs::CASES,
+        workflows::CASES,
+        polls::CASES,
+        batches::CASES,
+        updates::CASES,
+        retries::CASES,
+        leases::CASES,
+        by_reference::CASES,
+        logs::CASES,
+        queues::CASES,
+        domains::CASES,
+        limits::CASES,
+        mistakes::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
