@@ -1,5 +1,7 @@
 //! The sidecar between a Conductor and a handler: what becomes of tasks.
 
+mod in_the_air;
+mod metrics;
 mod program;
 mod setup;
 mod shutdown;

@@ -1,4 +1,4 @@
-//! The end of a pod.
+//! The end of a pod; see also `in_the_air`.
 
 use std::time::Duration;
 
@@ -9,33 +9,6 @@ use serde_json::json;
 use worker_sidecar::control;
 
 use crate::setup::{Running, SOON, Setup};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_poll_in_the_air_brings_is_executed() -> Result<()> {
-    let setup = Setup::new(|_| Reply::output(json!({}))).await?;
-    let running = setup.run()?;
-    // An empty queue: a long poll is in the air once the first have come back empty.
-    eventually("polls came back empty", SOON, async || {
-        match running.sidecar.stats().tasks[0].empty_polls {
-            0 => Err("none yet"),
-            _ => Ok(()),
-        }
-    })
-    .await?;
-    running.sidecar.begin_shutdown();
-    let id = setup.start(1).await?;
-    let end = tokio::time::timeout(SOON, running.run).await?;
-    end?;
-    // The poll brought it, or it had ended before and the task still waits: it is never lost.
-    let workflow = setup.server.client().get_workflow(&id, true).await?;
-    let task = &workflow.tasks[0];
-    ensure!(
-        matches!(task.status(), TaskStatus::Completed | TaskStatus::Scheduled),
-        "{:?}",
-        task.status()
-    );
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_calls_end_and_are_reported() -> Result<()> {
