@@ -21,6 +21,10 @@ impl Backoff {
     /// Polls of a type whose handler says that it is busy.
     pub const BUSY: Self = Self::new(Duration::from_secs(1), Duration::from_secs(30));
 
+    /// Polls after a call was refused by a handler that its probe calls ready: short at first,
+    /// for mostly it is starting again.
+    pub const REFUSED: Self = Self::new(Duration::from_millis(50), Duration::from_secs(30));
+
     const fn new(first: Duration, max: Duration) -> Self {
         Self { first, max }
     }

@@ -409,6 +409,10 @@ impl Lane {
                 );
                 self.brake.busy(Duration::from_secs(after), fastrand::f64());
             }
+            End::HandedBack {
+                cause: Cause::Refused,
+                ..
+            } => self.brake.refused(fastrand::f64()),
             End::HandedBack { .. } => {}
             _ => self.brake.free(),
         }

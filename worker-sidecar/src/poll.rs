@@ -200,8 +200,17 @@ impl Brake {
 
     /// The handler is busy, for `after` by its own word.
     pub fn busy(&self, after: Duration, random: f64) {
+        self.pull(Backoff::BUSY, after, random);
+    }
+
+    /// The handler refused a call.
+    pub fn refused(&self, random: f64) {
+        self.pull(Backoff::REFUSED, Duration::ZERO, random);
+    }
+
+    fn pull(&self, backoff: Backoff, after: Duration, random: f64) {
         let mut braked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *braked = braked.after_busy(Instant::now(), after, random);
+        *braked = braked.pulled(backoff, Instant::now(), after, random);
     }
 
     /// The handler took a task.
@@ -221,9 +230,9 @@ impl Default for Brake {
 
 impl Braked {
     /// Calls that run side by side are refused together: only the first of them is a strike.
-    fn after_busy(self, now: Instant, after: Duration, random: f64) -> Self {
+    fn pulled(self, backoff: Backoff, now: Instant, after: Duration, random: f64) -> Self {
         let strikes = self.strikes + u32::from(now >= self.until);
-        let pause = Backoff::BUSY.pause_or_later(strikes, Some(after), random);
+        let pause = backoff.pause_or_later(strikes, Some(after), random);
         // A handler that asks for a year does not get one: it may be replaced tomorrow.
         let pause = pause.min(LONGEST_BRAKE);
         Self {
@@ -247,16 +256,16 @@ mod tests {
             until: now,
             strikes: 0,
         };
-        let once = fresh.after_busy(now, Duration::ZERO, 1.0);
+        let once = fresh.pulled(Backoff::BUSY, now, Duration::ZERO, 1.0);
         assert_eq!((once.until, once.strikes), (now + s(1), 1));
-        let same = once.after_busy(now, Duration::ZERO, 1.0);
+        let same = once.pulled(Backoff::BUSY, now, Duration::ZERO, 1.0);
         assert_eq!((same.until, same.strikes), (now + s(1), 1));
         let later = now + s(2);
-        let twice = same.after_busy(later, Duration::ZERO, 1.0);
+        let twice = same.pulled(Backoff::BUSY, later, Duration::ZERO, 1.0);
         assert_eq!((twice.until, twice.strikes), (later + s(2), 2));
-        let asked = fresh.after_busy(now, s(60), 0.0);
+        let asked = fresh.pulled(Backoff::BUSY, now, s(60), 0.0);
         assert_eq!(asked.until, now + s(60));
-        let endless = fresh.after_busy(now, s(1_000_000), 0.0);
+        let endless = fresh.pulled(Backoff::BUSY, now, s(1_000_000), 0.0);
         assert_eq!(endless.until, now + LONGEST_BRAKE);
     }
 }

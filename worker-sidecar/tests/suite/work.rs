@@ -7,7 +7,7 @@ use conductor_client::{TaskDef, WorkflowStatus};
 use embedded_conductor::{Fault, On};
 use harness::{Handler, Reply, Server, eventually, unique};
 use serde_json::json;
-use worker_sidecar::config::{Config, HandlerConfig, TaskConfig};
+use worker_sidecar::config::{Config, HandlerConfig, Probe, TaskConfig};
 
 use crate::setup::{Running, SOON, Setup};
 
@@ -73,6 +73,35 @@ async fn nothing_is_polled_while_the_handler_is_away() -> Result<()> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     let late = tokio::spawn(async move { axum::serve(listener, router).await });
     ensure!(server.completed(&id, SOON).await?.output["late"] == true);
+    running.end().await?;
+    late.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_calls_are_handed_back_and_use_no_retry() -> Result<()> {
+    let setup = Setup::new(|_| Reply::output(json!({}))).await?;
+    let (mut config, server) = (setup.config()?, setup.server);
+    let port = setup.handler.port();
+    drop(setup.handler);
+    // The probe succeeds where nobody takes calls: only the calls tell.
+    let probed = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    config.handler.probe = Probe::Tcp(probed.local_addr()?.port());
+    let running = Running::start(config)?;
+    let id = server.start(&setup.task, json!(1)).await?;
+    eventually("it was handed back", SOON, async || {
+        match running.sidecar.stats().tasks[0].handed_back {
+            n @ 0..3 => Err(n),
+            _ => Ok(()),
+        }
+    })
+    .await?;
+    let router = axum::Router::new().fallback(async || axum::Json(json!({"late": true})));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    let late = tokio::spawn(async move { axum::serve(listener, router).await });
+    let workflow = server.completed(&id, SOON).await?;
+    ensure!(workflow.tasks.len() == 1 && workflow.tasks[0].retry_count() == 0);
+    ensure!(workflow.tasks[0].poll_count() > 3);
     running.end().await?;
     late.abort();
     Ok(())
