@@ -23,6 +23,9 @@ mod update;
 mod workflow;
 mod workflow_def;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,

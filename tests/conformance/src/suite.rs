@@ -30,22 +30,25 @@ pub(crate) struct Case {
     pub(crate) run: fn(Ctx) -> Running,
 }
 
-/// Cases of a module, by their functions' names; with what they run on.
+/// Cases of a module, by their functions' names, after what they run on.
 macro_rules! cases_on {
-    ($on:expr; $($name:ident),+ $(,)?) => {
-        pub(crate) const CASES: &[$crate::suite::Case] = &[$(
+    ($($on:expr; $($name:ident),+ $(,)?);+ $(;)?) => {
+        pub(crate) const CASES: &[$crate::suite::Case] = &[$($(
             $crate::suite::Case {
                 name: concat!(module_path!(), "::", stringify!($name)),
                 on: $on,
                 run: |ctx| Box::pin($name(ctx)),
             },
-        )+];
+        )+)+];
     };
 }
 pub(crate) use cases_on;
 
 /// Everywhere, with batches as on Redis in the embedded one.
 pub(crate) const EVERYWHERE: &[Kind] = &[Kind::Embedded, Kind::Redis, Kind::Sqlite];
+
+/// Where time is what matters. Cases run one at a time on `SQLite`, where it adds up.
+pub(crate) const TIMED: &[Kind] = &[Kind::Embedded, Kind::Redis];
 
 /// A server, once it is needed.
 struct Slot {

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use crate::{
     Ctx, Work,
-    suite::{EVERYWHERE, cases_on},
+    suite::{EVERYWHERE, TIMED, cases_on},
 };
 
 cases_on! { EVERYWHERE;
     only_its_own_polls_see_it, the_first_active_one, none_as_the_last_resort, everything, case_matters,
-    retries_stay, inactive_after_ten_seconds,
+    retries_stay;
+    TIMED; inactive_after_ten_seconds,
 }
 
 /// Lets a domain count as active.

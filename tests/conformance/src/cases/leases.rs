@@ -97,10 +97,10 @@ async fn alert_only_changes_nothing(ctx: Ctx) -> anyhow::Result<()> {
 }
 
 async fn extending_keeps_it(ctx: Ctx) -> anyhow::Result<()> {
-    let work = ctx.work(json!({ "responseTimeoutSeconds": 3 })).await?;
+    let work = ctx.work(json!({ "responseTimeoutSeconds": 2 })).await?;
     let (id, task) = work.start_and_poll().await?;
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(6) {
+    while began.elapsed() < Duration::from_secs(4) {
         extend(&work, &task).await?;
         ctx.decide(&id).await?;
         same!(
@@ -109,7 +109,7 @@ async fn extending_keeps_it(ctx: Ctx) -> anyhow::Result<()> {
             json!("IN_PROGRESS")
         );
         work.nothing().await?;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     work.complete(&task).await?;
     work.reaches(&id, "COMPLETED", &["COMPLETED"]).await
