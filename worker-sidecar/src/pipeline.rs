@@ -426,16 +426,68 @@ fn first_wait(task: &Task) -> Option<Duration> {
         .then(|| Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
 }
 
-/// The time from `since` to the poll that brought the task, both by the server's clock: a
-/// poll sets `updateTime`. By our own clock where the server does not say.
+/// The time from `since` to the poll that brought the task, both by the server's clock, which
+/// may differ from ours: a poll sets `updateTime`, the first one `startTime` too. By our own
+/// clock where the server says neither.
 fn elapsed(task: &Task, since: i64) -> Duration {
     if since <= 0 {
         return Duration::ZERO;
     }
-    let polled = if task.update_time() >= since {
-        task.update_time()
-    } else {
-        stats::now_ms()
+    let polled = match task.update_time().max(task.start_time()) {
+        0 => stats::now_ms(),
+        at => at,
     };
     Duration::from_millis(u64::try_from(polled - since).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn task(times: &str) -> Task {
+        let json =
+            format!(r#"{{"taskId":"t","workflowInstanceId":"w","status":"IN_PROGRESS",{times}}}"#);
+        Task::from_json(RawValue::from_string(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn times_are_the_servers() {
+        for (times, since, millis) in [
+            (
+                r#""scheduledTime":1000,"startTime":3000,"updateTime":3000"#,
+                1000,
+                2000,
+            ),
+            (
+                r#""scheduledTime":1000,"startTime":3000,"updateTime":9000"#,
+                3000,
+                6000,
+            ),
+            (
+                r#""scheduledTime":1000,"startTime":3000,"updateTime":1000"#,
+                1000,
+                2000,
+            ),
+            (
+                r#""scheduledTime":5000,"startTime":3000,"updateTime":3000"#,
+                5000,
+                0,
+            ),
+            (r#""startTime":3000"#, 0, 0),
+        ] {
+            let elapsed = elapsed(&task(times), since);
+            assert_eq!(elapsed, Duration::from_millis(millis), "{times}");
+        }
+        assert!(elapsed(&task(r#""pollCount":1"#), 1000) > Duration::from_secs(1_000_000_000));
+    }
+
+    #[test]
+    fn only_the_first_delivery_waited() {
+        let first = task(r#""scheduledTime":1000,"startTime":3500,"pollCount":1"#);
+        assert_eq!(first_wait(&first), Some(Duration::from_millis(2500)));
+        let second = task(r#""scheduledTime":1000,"startTime":3500,"pollCount":2"#);
+        assert_eq!(first_wait(&second), None);
+    }
 }
