@@ -69,7 +69,7 @@ pub fn report(task: &Task, worker_id: &str, outcome: Outcome, now_ms: i64) -> Re
 /// The rule of `pollTimeoutSeconds`: Conductor times a scheduled task out once
 /// `now − scheduledTime ≥ pollTimeoutSeconds + callbackAfterSeconds`, and tests that on the
 /// very update which hands a task back; `scheduledTime` is that of the first delivery. A
-/// later callback avoids it, at most [`LONGEST_DETOUR`]; else the task is failed.
+/// later callback avoids it, at most 60 s; else the task is failed.
 ///
 /// `waited` is the time since `scheduledTime`.
 #[must_use]
