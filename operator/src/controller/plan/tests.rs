@@ -1,1 +1,671 @@
 //! Tables of Observed and Plan.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use conductor_client::{ApiBase, QueueName};
+use jiff::Timestamp;
+use scaling::Instant;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    controller::observed::{
+        Applied, Key, LiveDeployment, LivePod, Share, Trouble, TroubleKind, Written,
+    },
+    sampling::{Failure, Growth, PodReading, QueueReading, Round, TaskReading, Unavailable},
+    worker::Defaults,
+};
+
+const TICK: u64 = 5;
+
+// === worlds ===
+
+/// What is observed, and a clock.
+#[derive(Clone)]
+struct World {
+    observed: Observed,
+    seconds: u64,
+}
+
+/// Objects are merged, all else is replaced.
+fn merge(into: &mut Value, patch: Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            for (name, value) in patch {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, patch) => *into = patch,
+    }
+}
+
+fn worker(patch: Value) -> Worker {
+    let mut spec = json!({
+        "tasks": [{"name": "greet"}],
+        "concurrency": 2,
+        "scaling": {"maxWait": "30s", "maxReplicas": 10},
+        "template": {"spec": {"containers": [{"name": "app", "image": "greet:dev"}]}},
+    });
+    merge(&mut spec, patch);
+    let defaults = Defaults {
+        conductor_url: Some(ApiBase::parse("http://conductor:8080/api").unwrap()),
+        sidecar_image: "sidecar:1".to_owned(),
+        sidecar_image_pull_policy: "IfNotPresent".to_owned(),
+    };
+    Worker::parse(&serde_json::from_value(spec).unwrap(), &defaults).unwrap()
+}
+
+fn external(replicas: u32) -> Value {
+    json!({"scaling": {"mode": "External"}, "replicas": replicas})
+}
+
+fn recommend(replicas: u32) -> Value {
+    json!({"scaling": {"mode": "Recommend"}, "replicas": replicas})
+}
+
+fn queue() -> QueueName {
+    QueueName::new("greet", None)
+}
+
+fn replicas(object: &Value) -> u32 {
+    object["spec"]["replicas"]
+        .as_u64()
+        .unwrap()
+        .try_into()
+        .unwrap()
+}
+
+impl World {
+    /// A worker that was just made.
+    fn new(patch: Value) -> Self {
+        let observed = Observed {
+            key: Key {
+                namespace: "shop".to_owned(),
+                name: "greet".to_owned(),
+            },
+            uid: "w".to_owned(),
+            generation: 1,
+            deleting: false,
+            worker: Ok(Arc::new(worker(patch))),
+            status: ConductorWorkerStatus::default(),
+            deployment: None,
+            pods: Vec::new(),
+            round: None,
+            shared: BTreeMap::new(),
+            memory: Memory::default(),
+            tick: Duration::from_secs(TICK),
+        };
+        Self {
+            observed,
+            seconds: 1000,
+        }
+    }
+
+    /// One that has run for a while with so many ready pods, `pod-0` the oldest.
+    fn running(pods: u32, patch: Value) -> Self {
+        let mut world = Self::new(patch);
+        let object = deployment(&world.observed.key, "w", world.worker(), pods);
+        let mut plan = nothing(&world.observed, world.plan().memory);
+        plan.deployment = Some(object);
+        world.apply(plan);
+        world.catch_up();
+        world
+    }
+
+    fn worker(&self) -> &Worker {
+        self.observed.worker.as_ref().unwrap()
+    }
+
+    fn live(&mut self) -> &mut LiveDeployment {
+        self.observed.deployment.as_mut().unwrap()
+    }
+
+    fn edit(&mut self, patch: Value) {
+        self.observed.worker = Ok(Arc::new(worker(patch)));
+        self.observed.generation += 1;
+    }
+
+    fn now(&self) -> Now {
+        let since = Duration::from_secs(self.seconds);
+        Now {
+            clock: Instant::at(since),
+            wall: Timestamp::UNIX_EPOCH + since,
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&self.observed, self.now())
+    }
+
+    /// The next round: what waits, and what each pod has in work.
+    fn read(&mut self, waiting: u64, in_work: &[u32]) {
+        self.seconds += TICK;
+        let at = self.now().clock;
+        let pods = self.observed.pods.iter().enumerate().map(|(i, pod)| {
+            let in_flight = in_work.get(i).copied().unwrap_or_default();
+            let idle = in_flight == 0 && waiting == 0;
+            let mut reading = PodReading {
+                at,
+                in_flight,
+                ..PodReading::default()
+            };
+            reading.tasks = [(queue(), TaskReading { in_flight, idle })].into();
+            (pod.uid.clone(), reading)
+        });
+        let size = Some((at, waiting));
+        let reading = QueueReading {
+            size,
+            failing: None,
+        };
+        self.observed.round = Some(Round {
+            at,
+            queues: [(queue(), reading)].into(),
+            pods: pods.collect(),
+            ..Round::default()
+        });
+    }
+
+    fn tick(&mut self, waiting: u64, in_work: &[u32]) -> Plan {
+        self.read(waiting, in_work);
+        self.plan()
+    }
+
+    /// Ticks alike, until fewer pods have been enough for long enough. The last one's plan
+    /// is not carried out.
+    fn lull(&mut self, waiting: u64, in_work: &[u32]) -> Plan {
+        for _ in 0..6 {
+            let plan = self.tick(waiting, in_work);
+            assert_eq!((&plan.deployment, plan.marks.len()), (&None, 0));
+            self.apply(plan);
+        }
+        self.tick(waiting, in_work)
+    }
+
+    /// The queue's size cannot be read; the last one is so old.
+    fn unread(&mut self, failure: Option<Failure>, age: Option<u64>) {
+        let failing = failure.map(|kind| Unavailable {
+            since: self.now().clock,
+            kind,
+            message: "refused".to_owned(),
+        });
+        let at = |age| Instant::at(Duration::from_secs(self.seconds - age));
+        let size = age.map(|age| (at(age), 0));
+        let queues = [(queue(), QueueReading { size, failing })].into();
+        self.observed.round.as_mut().unwrap().queues = queues;
+    }
+
+    /// What the API server makes of a plan; the Deployment's controller has not moved yet.
+    fn apply(&mut self, plan: Plan) {
+        let mut memory = plan.memory;
+        for mark in &plan.marks {
+            let mut pods = self.observed.pods.iter_mut();
+            pods.find(|pod| pod.name == mark.pod).unwrap().marked = mark.first_to_go;
+        }
+        if let Some(object) = plan.deployment {
+            let live = self.observed.deployment.get_or_insert_default();
+            live.uid = "d".to_owned();
+            live.owner = Some("w".to_owned());
+            live.wanted = replicas(&object);
+            live.generation += 1;
+            let (uid, generation) = (live.uid.clone(), live.generation);
+            memory.applied = Some(Applied {
+                object,
+                uid,
+                generation,
+            });
+        }
+        if plan.write_status {
+            self.observed.status = plan.status.clone();
+            let at = self.now().clock;
+            memory.written = Some(Written {
+                status: plan.status,
+                at,
+            });
+        }
+        self.observed.memory = memory;
+        self.observed.round = None;
+    }
+
+    /// Carries plans out until nothing is left to do; how many it took.
+    fn settle(&mut self) -> usize {
+        for steps in 0..5 {
+            let plan = self.plan();
+            if plan.is_empty() {
+                return steps;
+            }
+            self.apply(plan);
+        }
+        panic!("no end: {:#?}", self.plan());
+    }
+
+    /// What the Deployment's controller does in the end: marked pods go first.
+    fn catch_up(&mut self) {
+        let wanted = self.live().wanted;
+        let pods = &mut self.observed.pods;
+        pods.sort_by_key(|pod| pod.marked);
+        pods.truncate(wanted.try_into().unwrap());
+        for i in u64::try_from(pods.len()).unwrap()..wanted.into() {
+            let made = Some(Timestamp::UNIX_EPOCH + Duration::from_secs(i));
+            let (name, uid) = (format!("pod-{i}"), format!("uid-{i}"));
+            pods.push(LivePod {
+                name,
+                uid,
+                created: made,
+                ready_since: made,
+                ..LivePod::default()
+            });
+        }
+        let live = self.live();
+        live.observed_generation = live.generation;
+        (live.replicas, live.updated, live.ready) = (wanted, wanted, wanted);
+    }
+}
+
+// === what is read from a plan ===
+
+fn condition<'a>(plan: &'a Plan, kind: &str) -> (&'a str, &'a str) {
+    let found = plan.status.conditions.iter().find(|c| c.type_ == kind);
+    found.map_or(("", ""), |c| (&c.status, &c.reason))
+}
+
+fn since(plan: &Plan, kind: &str) -> String {
+    let mut found = plan.status.conditions.iter().filter(|c| c.type_ == kind);
+    found.next().unwrap().last_transition_time.clone()
+}
+
+fn asked(plan: &Plan) -> Option<u32> {
+    plan.deployment.as_ref().map(replicas)
+}
+
+fn marked(plan: &Plan) -> Vec<&str> {
+    assert!(plan.marks.iter().all(|mark| mark.first_to_go));
+    plan.marks.iter().map(|mark| mark.pod.as_str()).collect()
+}
+
+fn told(plan: &Plan) -> Vec<(bool, &str)> {
+    let events = plan.events.iter();
+    events.map(|e| (e.warning, e.reason.as_str())).collect()
+}
+
+fn decided(plan: &Plan) -> (u32, &str) {
+    let scaling = plan.status.scaling.as_ref().unwrap();
+    (scaling.desired, &scaling.reason)
+}
+
+// === the number of pods ===
+
+#[test]
+fn a_new_worker_gets_a_deployment_without_pods_and_a_status() {
+    let mut world = World::new(json!({}));
+    let plan = world.plan();
+    assert_eq!(asked(&plan), Some(0));
+    assert!(plan.write_status && plan.events.is_empty());
+    assert_eq!(plan.status.observed_generation, Some(1));
+    assert_eq!(plan.status.selector, "conductor-oss.org/worker=greet");
+    assert_eq!(condition(&plan, "Ready"), ("False", "Starting"));
+    assert_eq!(condition(&plan, "Reconciling"), ("True", "Starting"));
+    let unknown = ("Unknown", "NotMeasuredYet");
+    assert_eq!(condition(&plan, "MetricsAvailable"), unknown);
+
+    world.apply(plan);
+    assert_eq!(asked(&world.plan()), None);
+    world.catch_up();
+    assert_eq!(condition(&world.plan(), "Ready"), ("True", "ScaledToZero"));
+}
+
+#[test]
+fn a_backlog_raises_in_one_step() {
+    for (before, waiting, after, reason) in [
+        (0, 1, 1, "ScaledUp"),
+        (0, 30, 4, "ScaledUp"),
+        (2, 500, 10, "CappedByMaxReplicas"),
+    ] {
+        let mut world = World::running(before, json!({}));
+        let plan = world.tick(waiting, &[2, 2]);
+        assert_eq!(asked(&plan), Some(after), "{before} pods, {waiting} wait");
+        assert_eq!(decided(&plan), (after, reason));
+        assert_eq!(told(&plan), [(false, "Scaled")]);
+        let step = format!("{before} → {after} pods: ");
+        assert!(plan.events[0].message.starts_with(&step));
+        assert_eq!(plan.status.queue, Some(waiting));
+    }
+}
+
+#[test]
+fn idle_pods_are_marked_and_then_taken() {
+    for (waiting, in_work, victims, left) in [
+        (0, [1, 0, 2, 0], &["pod-1", "pod-3"][..], 2),
+        // The youngest go.
+        (1, [0, 0, 0, 0], &["pod-1", "pod-2", "pod-3"], 1),
+        (0, [0, 1, 0, 0], &["pod-0", "pod-2", "pod-3"], 1),
+        (0, [0, 0, 0, 0], &["pod-0", "pod-1", "pod-2", "pod-3"], 0),
+    ] {
+        let mut world = World::running(4, json!({}));
+        let plan = world.lull(waiting, &in_work);
+        assert_eq!((marked(&plan), asked(&plan)), (victims.to_vec(), None));
+        // The marks are not seen yet.
+        let mut unseen = world.clone();
+        unseen.apply(plan.clone());
+        unseen.observed.pods.clone_from(&world.observed.pods);
+        assert_eq!(asked(&unseen.plan()), None);
+
+        world.apply(plan);
+        let plan = world.plan();
+        assert_eq!((marked(&plan), asked(&plan)), (Vec::new(), Some(left)));
+        assert_eq!(told(&plan), [(false, "Scaled")]);
+        world.apply(plan);
+        world.catch_up();
+        let names: Vec<&str> = world.observed.pods.iter().map(|p| &*p.name).collect();
+        assert!(victims.iter().all(|v| !names.contains(v)), "{names:?}");
+    }
+}
+
+#[test]
+fn busy_pods_are_never_taken() {
+    let mut world = World::running(3, json!({}));
+    let plan = world.lull(0, &[1, 1, 1]);
+    assert_eq!((marked(&plan), asked(&plan)), (Vec::new(), None));
+    assert_eq!(decided(&plan), (3, "HeldByBusyPods"));
+
+    // One that is not ready would go before the marked ones.
+    let mut world = World::running(3, json!({}));
+    let plan = world.tick(0, &[0, 1, 0]);
+    world.apply(plan);
+    world.observed.pods[1].ready_since = None;
+    let plan = world.lull(0, &[0, 1, 0]);
+    assert_eq!((marked(&plan), asked(&plan)), (Vec::new(), None));
+    assert_eq!(decided(&plan), (1, "HeldByBusyPods"));
+}
+
+#[test]
+fn nothing_is_taken_while_a_rollout_is_incomplete() {
+    type Change = fn(&mut World);
+    let cases: [(&str, Change); 3] = [
+        ("old pods are there", |w| w.live().updated = 2),
+        ("not taken up", |w| w.live().observed_generation = 0),
+        ("not sent", |w| w.edit(json!({"concurrency": 3}))),
+    ];
+    for (case, change) in cases {
+        let mut world = World::running(4, json!({}));
+        let plan = world.lull(0, &[]);
+        assert_eq!(plan.marks.len(), 4, "{case}");
+        change(&mut world);
+        let plan = world.plan();
+        assert_eq!(decided(&plan), (0, "HeldByRollout"), "{case}");
+        assert!(plan.marks.is_empty(), "{case}");
+        let sent = (case == "not sent").then_some(4);
+        assert_eq!(asked(&plan), sent, "{case}");
+    }
+}
+
+#[test]
+fn missing_readings_hold_the_number() {
+    use Failure::{Forbidden, Unauthorized, Unreachable};
+    for (failure, age, fresh) in [
+        (Some(Unreachable), None, false),
+        (Some(Unauthorized), None, false),
+        (Some(Forbidden), Some(16), false),
+        (None, Some(16), false),
+        (Some(Unreachable), Some(5), true),
+    ] {
+        let mut world = World::running(3, json!({}));
+        assert_eq!(marked(&world.lull(0, &[1, 0, 0])), ["pod-1", "pod-2"]);
+        world.unread(failure, age);
+        let plan = world.plan();
+        let (scaling, marks, metrics) = if fresh {
+            ((1, "ScaledDown"), 2, ("True", "Measured"))
+        } else {
+            ((3, "StaleMetrics"), 0, ("False", "StaleMetrics"))
+        };
+        assert_eq!((asked(&plan), decided(&plan)), (None, scaling));
+        assert_eq!(plan.marks.len(), marks, "{failure:?}, {age:?}");
+        assert_eq!(condition(&plan, "MetricsAvailable"), metrics);
+        let healthy = failure.map_or(("True", "Connected"), |f| ("False", f.as_str()));
+        assert_eq!(condition(&plan, "ConnectionHealthy"), healthy);
+        // The pods run; nobody has to do anything about the worker.
+        assert_eq!(condition(&plan, "Ready").0, "True");
+        assert_eq!(condition(&plan, "Stalled").0, "False");
+    }
+}
+
+#[test]
+fn a_conductor_that_is_away_is_no_error_of_the_workers() {
+    let mut world = World::running(3, json!({}));
+    world.read(0, &[]);
+    world.unread(Some(Failure::Unreachable), None);
+    let mut growth = Growth::default();
+    (growth.polls, growth.poll_errors) = (9, 9);
+    world.observed.round.as_mut().unwrap().growth = [(queue(), growth)].into();
+    let plan = world.plan();
+    assert_eq!((asked(&plan), decided(&plan)), (None, (3, "ServerAway")));
+    assert_eq!(condition(&plan, "Ready"), ("True", "ConductorUnreachable"));
+    assert_eq!(condition(&plan, "Stalled").0, "False");
+    assert!(told(&plan).contains(&(true, "ConductorUnreachable")));
+}
+
+#[test]
+fn someone_else_may_say_how_many() {
+    for (case, patch, asked_for, desired) in [
+        ("suspend", json!({"suspend": true}), 0, (0, "Suspended")),
+        ("External", external(2), 2, (2, "External")),
+        ("Recommend", recommend(2), 2, (10, "CappedByMaxReplicas")),
+    ] {
+        for before in [0, 5] {
+            let mut world = World::running(before, patch.clone());
+            let plan = world.tick(500, &[0, 1, 1, 1, 0]);
+            let change = (before != asked_for).then_some(asked_for);
+            assert_eq!(asked(&plan), change, "{case}");
+            assert_eq!(decided(&plan), desired, "{case}");
+            assert_eq!(told(&plan).len(), usize::from(change.is_some()), "{case}");
+            let idle: &[&str] = match (before, asked_for) {
+                (5, 2) => &["pod-0", "pod-4"],
+                _ => &[],
+            };
+            assert_eq!(marked(&plan), idle, "{case}");
+        }
+    }
+}
+
+// === what is left alone ===
+
+#[test]
+fn an_invalid_spec_leaves_all_as_it_was() {
+    let mut world = World::running(3, json!({}));
+    let plan = world.tick(0, &[1, 1, 1]);
+    world.apply(plan);
+    let before = world.observed.status.clone();
+    world.observed.worker = Err("spec.tasks: write at least one task".to_owned());
+    world.observed.generation = 2;
+    let plan = world.plan();
+    assert_eq!((asked(&plan), plan.marks.len()), (None, 0));
+    assert_eq!(condition(&plan, "Ready"), ("False", "InvalidSpec"));
+    assert_eq!(condition(&plan, "Stalled"), ("True", "InvalidSpec"));
+    assert_eq!(told(&plan), [(true, "InvalidSpec")]);
+    assert_eq!(
+        plan.events[0].message,
+        "spec.tasks: write at least one task"
+    );
+    // The last good Deployment is still reported, and still the one that is kept.
+    assert_eq!(plan.status.observed_generation, Some(2));
+    assert_eq!((plan.status.ready_replicas, plan.status.in_flight), (3, 3));
+    assert_eq!(plan.status.scaling, before.scaling);
+    assert_eq!(plan.memory.applied, world.observed.memory.applied);
+}
+
+#[test]
+fn anothers_deployment_is_not_touched() {
+    for owner in [None, Some("other")] {
+        let mut world = World::running(3, json!({}));
+        world.observed.memory.applied = None;
+        world.live().owner = owner.map(str::to_owned);
+        for waiting in [0, 500] {
+            let plan = world.tick(waiting, &[]);
+            assert_eq!((asked(&plan), plan.marks.len()), (None, 0));
+            assert_eq!(condition(&plan, "Ready"), ("False", "DeploymentExists"));
+            assert_eq!(condition(&plan, "Stalled").0, "True");
+            assert_eq!(told(&plan), [(true, "DeploymentExists")]);
+            assert_eq!((plan.status.replicas, plan.status.ready_replicas), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn planning_on_what_a_plan_leads_to_gives_nothing_to_do() {
+    type Change<'a> = &'a dyn Fn(&mut World);
+    let trouble = || Trouble {
+        kind: TroubleKind::ImagePull,
+        message: "no image".to_owned(),
+    };
+    let other = Key {
+        namespace: "shop".to_owned(),
+        name: "other".to_owned(),
+    };
+    let share = Share {
+        with: vec![other],
+        own: 2,
+        all: 4,
+    };
+    // How many plans it takes: one, and one more where marks must be seen first.
+    let cases: [(&str, usize, Change<'_>); 13] = [
+        ("busy", 1, &|w| w.read(0, &[1, 2, 1])),
+        ("backlog", 1, &|w| w.read(120, &[2, 2, 2])),
+        ("fewer", 2, &|w| drop(w.lull(0, &[1, 0, 0]))),
+        ("none", 2, &|w| drop(w.lull(0, &[]))),
+        ("suspended", 1, &|w| w.edit(json!({"suspend": true}))),
+        ("External", 1, &|w| w.edit(external(2))),
+        ("Recommend", 1, &|w| w.edit(recommend(3))),
+        ("invalid", 1, &|w| w.observed.worker = Err("no".to_owned())),
+        ("another's", 1, &|w| w.live().owner = None),
+        ("template", 1, &|w| w.edit(json!({"concurrency": 3}))),
+        ("stale", 1, &|w| w.unread(Some(Failure::Refused), None)),
+        ("shared", 1, &|w| {
+            w.observed.shared = [(queue(), share.clone())].into();
+        }),
+        ("trouble", 1, &|w| {
+            w.live().ready = 2;
+            w.observed.pods[1].trouble = Some(trouble());
+        }),
+    ];
+    for (case, steps, change) in cases {
+        let mut world = World::running(3, json!({}));
+        world.read(500, &[2, 1, 0]);
+        change(&mut world);
+        assert_eq!(world.settle(), steps, "{case}");
+        // The Deployment's controller moves: only the status follows.
+        world.catch_up();
+        assert_eq!(asked(&world.plan()), None, "{case}");
+        world.settle();
+    }
+}
+
+// === the status ===
+
+#[test]
+fn a_condition_keeps_its_time_while_its_status_stays() {
+    let mut world = World::running(3, json!({}));
+    let plan = world.tick(0, &[1, 1, 1]);
+    let began = since(&plan, "Ready");
+    assert_eq!(condition(&plan, "Ready"), ("True", "Running"));
+    world.apply(plan);
+    world.seconds += 100;
+    world.read(0, &[1, 1, 1]);
+    world.unread(Some(Failure::Unreachable), None);
+    let plan = world.plan();
+    assert_eq!(condition(&plan, "Ready"), ("True", "ConductorUnreachable"));
+    assert_eq!(since(&plan, "Ready"), began);
+    assert_eq!(condition(&plan, "ConnectionHealthy").0, "False");
+    assert_eq!(since(&plan, "ConnectionHealthy"), "1970-01-01T00:18:30Z");
+}
+
+#[test]
+fn measurements_alone_are_written_once_a_minute() {
+    let fixed = json!({"scaling": {"minReplicas": 3, "maxReplicas": 3}});
+    for (later, waiting, written) in [
+        (5, 0, false),
+        (55, 0, false),
+        (60, 0, true),
+        // More than three are needed: another reason.
+        (5, 500, true),
+    ] {
+        let mut world = World::running(3, fixed.clone());
+        let plan = world.tick(0, &[1, 0, 0]);
+        world.apply(plan);
+        world.seconds += later - TICK;
+        let plan = world.tick(waiting, &[1, 1, 1]);
+        assert_eq!(plan.status.in_flight, 3);
+        assert_eq!(plan.write_status, written, "{later} s, {waiting} wait");
+    }
+}
+
+// === the Deployment ===
+
+fn template(patch: Value) -> Value {
+    let world = World::new(patch);
+    deployment(&world.observed.key, "w", world.worker(), 1)["spec"]["template"].clone()
+}
+
+#[test]
+fn only_what_pods_are_made_of_changes_their_template() {
+    let image = json!({"spec": {"containers": [{"name": "app", "image": "greet:2"}]}});
+    for (patch, changes) in [
+        (json!({"scaling": {"maxWait": "2m"}}), false),
+        (json!({"scaling": {"drainWithin": "2m"}}), false),
+        (json!({"scaling": {"maxReplicas": 99}}), false),
+        (json!({"scaling": {"minReplicas": 1}}), false),
+        (external(7), false),
+        (recommend(7), false),
+        (json!({"suspend": true}), false),
+        (json!({"tasks": [{"name": "bye"}]}), true),
+        (json!({"tasks": [{"name": "greet", "path": "/a"}]}), true),
+        (json!({"handler": {"port": 9000}}), true),
+        (json!({"handler": {"payload": "Input"}}), true),
+        (json!({"concurrency": 3}), true),
+        (json!({"template": image}), true),
+    ] {
+        let changed = template(patch.clone()) != template(json!({}));
+        assert_eq!(changed, changes, "{patch}");
+    }
+}
+
+#[test]
+fn the_deployment_is_the_users_template_and_the_sidecar() {
+    let world = World::new(json!({
+        "tasks": [{"name": "greet", "domain": "gpu", "concurrency": 1, "timeout": "90s"}],
+        "template": {
+            "metadata": {"name": "not a pod's", "labels": {"team": "shop"}},
+            "spec": {
+                "initContainers": [{"name": "proxy", "image": "proxy", "restartPolicy": "Always"}],
+                "containers": [
+                    {"name": "app", "image": "greet:dev", "env": [{"name": "A", "value": "b"}]},
+                    {
+                        "name": "logs",
+                        "image": "logs",
+                        "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
+                    },
+                ],
+            },
+        },
+    }));
+    let worker = world.worker();
+    insta::assert_yaml_snapshot!(deployment(&world.observed.key, "w", worker, 3));
+}
+
+#[test]
+fn containers_wait_for_running_tasks() {
+    let env = json!([{"name": "PORT", "value": "80"}]);
+    let own = json!({"preStop": {"sleep": {"seconds": 1}}});
+    let spec = &template(json!({"template": {"spec": {
+        "initContainers": [{"name": "first", "image": "first"}],
+        "containers": [{"name": "app", "env": env}, {"name": "own", "lifecycle": own}],
+    }}}))["spec"];
+    let stop = json!({"exec": {"command": ["worker-sidecar", "terminating"]}});
+    let last = spec["initContainers"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["name"], "conductor-sidecar");
+    assert_eq!(last["lifecycle"], json!({"preStop": stop}));
+    let drain = json!({"httpGet": {"path": "/drain", "port": 2112}});
+    let [app, other] = [0, 1].map(|i| &spec["containers"][i]);
+    assert_eq!(app["lifecycle"], json!({"preStop": drain}));
+    assert_eq!((&app["env"], &other["lifecycle"]), (&env, &own));
+    // The handler alone is told its port.
+    assert_eq!(other.get("env"), None);
+}
