@@ -39,10 +39,11 @@ pub struct Conductor {
     _data: TempDir,
 }
 
-/// Ups, says where, waits until nobody holds its standard input, downs.
+/// Ups, says where, waits until nobody holds its standard input, downs and removes the data.
 const GUARD: &str = r#""$0" up --backend "$1" --port 0 --data "$2" || exit
 cat >/dev/null
-exec "$0" down --data "$2""#;
+"$0" down --data "$2"
+rm -rf "$2""#;
 
 impl Conductor {
     /// Starts a server of its own and waits until it is healthy: 15 to 60 s. Gets what it
