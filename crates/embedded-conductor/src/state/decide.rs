@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use super::{
     State, expression,
+    places::queue_name,
     queue::{Place, Queue},
     task::{Task, TaskStatus},
-    task_def::TimeoutPolicy,
-    timers::Event,
+    timeouts::{timeout, workflow_timeout},
     workflow::{Seen, WorkflowStatus},
     workflow_def::Step,
 };
@@ -332,69 +332,6 @@ impl State {
             self.make_ready(&id);
         }
     }
-
-    // === places and alarms ===
-
-    /// Puts a task into its queue, to be seen after `delay` milliseconds.
-    pub(super) fn enqueue(&mut self, id: &Arc<str>, delay: i64, now: i64) {
-        self.leave_queue(id);
-        if delay <= 0 {
-            self.make_ready(id);
-            return;
-        }
-        let Some(task) = self.tasks.get_mut(id) else {
-            return;
-        };
-        let due = self.timers.add(now + delay, Event::Deliver(id.clone()));
-        let queue = self.queues.entry(task.queue.clone()).or_default();
-        task.place = queue.delay(id.clone(), due);
-    }
-
-    /// Lets polls see a task now.
-    pub(super) fn make_ready(&mut self, id: &Arc<str>) {
-        let Some(task) = self.tasks.get_mut(id) else {
-            return;
-        };
-        let queue = self.queues.entry(task.queue.clone()).or_default();
-        queue.remove(task.place);
-        task.place = queue.push(id.clone(), task.priority);
-        self.woken.push(task.queue.clone());
-    }
-
-    pub(super) fn leave_queue(&mut self, id: &str) {
-        let Some(task) = self.tasks.get_mut(id) else {
-            return;
-        };
-        let place = std::mem::replace(&mut task.place, Place::Out);
-        if let Place::Delayed(due) = place {
-            self.timers.cancel(due);
-        }
-        if let Some(queue) = self.queues.get_mut(&task.queue) {
-            queue.remove(place);
-        }
-    }
-
-    /// Sets the timer of a task's next time-out in place of the one before.
-    pub(super) fn set_alarm(&mut self, id: &str) {
-        let Some(task) = self.tasks.get_mut(id) else {
-            return;
-        };
-        if let Some(alarm) = task.alarm.take() {
-            self.timers.cancel(alarm);
-        }
-        if let Some(at) = task.deadline() {
-            let event = Event::Decide(task.workflow_id.clone());
-            task.alarm = Some(self.timers.add(at, event));
-        }
-    }
-}
-
-/// A queue's name.
-pub(super) fn queue_name(task_type: &str, domain: Option<&str>) -> Arc<str> {
-    match domain {
-        Some(domain) => Arc::from(format!("{domain}:{task_type}")),
-        None => Arc::from(task_type),
-    }
 }
 
 /// A step's input: its parameters, and the definition's template where they give nothing.
@@ -425,77 +362,4 @@ fn failure(status: TaskStatus) -> WorkflowStatus {
         TaskStatus::TimedOut => WorkflowStatus::TimedOut,
         _ => WorkflowStatus::Failed,
     }
-}
-
-fn workflow_timeout(workflow: &super::Workflow, now: i64) -> Option<String> {
-    let def = &workflow.plan.def;
-    let since = match workflow.last_retried {
-        0 => workflow.created,
-        retried => retried,
-    };
-    let late = def.timeout_seconds > 0 && now - since >= def.timeout_seconds * 1000;
-    (late && def.timeout_policy == TimeoutPolicy::TimeOutWf).then(|| {
-        format!(
-            "Workflow timed out after {} seconds. Timeout configured as {} seconds. Timeout \
-             policy configured to TIME_OUT_WF",
-            (now - since) / 1000,
-            def.timeout_seconds
-        )
-    })
-}
-
-/// The reason when a live task has timed out, and whether that ends the workflow.
-fn timeout(task: &Task, now: i64) -> Option<(String, bool)> {
-    let def = &task.step.def;
-    let policy = def.timeout_policy;
-    if policy != TimeoutPolicy::AlertOnly {
-        let ends = policy == TimeoutPolicy::TimeOutWf;
-        let total = def.total_timeout_seconds;
-        let elapsed = now - task.first_scheduled;
-        if total > 0 && elapsed >= total * 1000 {
-            let reason = format!(
-                "Task {}/{} exceeded total timeout of {total} seconds (elapsed {} seconds across \
-                 all attempts including retry delays). Timeout policy: {}",
-                task.step.task_type,
-                task.id,
-                elapsed / 1000,
-                policy.as_str()
-            );
-            return Some((reason, ends));
-        }
-        let elapsed = now - (task.started + task.start_delay * 1000);
-        if def.timeout_seconds > 0 && task.started > 0 && elapsed >= def.timeout_seconds * 1000 {
-            let reason = format!(
-                "Task timed out after {} seconds. Timeout configured as {} seconds. Timeout \
-                 policy configured to {}",
-                elapsed / 1000,
-                def.timeout_seconds,
-                policy.as_str()
-            );
-            return Some((reason, ends));
-        }
-        let elapsed = now - (task.scheduled + task.start_delay * 1000);
-        if let Some(seconds) = def.poll_timeout_seconds.filter(|&s| s > 0)
-            && task.status == TaskStatus::Scheduled
-            && elapsed >= (seconds + task.callback_after) * 1000
-        {
-            let reason = format!(
-                "Task poll timed out after {} seconds. Poll timeout configured as {seconds} \
-                 seconds. Timeout policy configured to {}",
-                elapsed / 1000,
-                policy.as_str()
-            );
-            return Some((reason, ends));
-        }
-    }
-    let lease = (def.response_timeout_seconds + task.callback_after) * 1000;
-    let silent = task.status == TaskStatus::InProgress && now - task.updated >= lease;
-    silent.then(|| {
-        // Whatever the policy says, this is retried.
-        let reason = format!(
-            "responseTimeout: {} exceeded for the taskId: {} with Task Definition: {}",
-            def.response_timeout_seconds, task.id, task.step.task_type
-        );
-        (reason, false)
-    })
 }

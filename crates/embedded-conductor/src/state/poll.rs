@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     State,
-    decide::queue_name,
+    places::queue_name,
     queue::Place,
     task::{Task, TaskStatus},
 };

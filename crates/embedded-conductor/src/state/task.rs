@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
-use super::{queue::Place, task_def::TimeoutPolicy, timers::Due, workflow_def::Step};
+use super::{queue::Place, timers::Due, workflow_def::Step};
 
 /// Where a task is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -68,36 +68,6 @@ pub(crate) struct Task {
     pub(crate) place: Place,
     /// The timer of its next time-out.
     pub(crate) alarm: Option<Due>,
-}
-
-impl Task {
-    /// When it times out next, if nothing happens before. Policies that change nothing are
-    /// left out.
-    pub(crate) fn deadline(&self) -> Option<i64> {
-        if self.status.is_terminal() {
-            return None;
-        }
-        let def = &self.step.def;
-        let mut deadline: Option<i64> = None;
-        let mut at = |time: i64| deadline = Some(deadline.map_or(time, |d| d.min(time)));
-        if self.status == TaskStatus::InProgress {
-            at(self.updated + (def.response_timeout_seconds + self.callback_after) * 1000);
-        }
-        if def.timeout_policy != TimeoutPolicy::AlertOnly {
-            if self.status == TaskStatus::Scheduled
-                && let Some(seconds) = def.poll_timeout_seconds.filter(|&s| s > 0)
-            {
-                at(self.scheduled + (self.start_delay + seconds + self.callback_after) * 1000);
-            }
-            if self.started > 0 && def.timeout_seconds > 0 {
-                at(self.started + (self.start_delay + def.timeout_seconds) * 1000);
-            }
-            if def.total_timeout_seconds > 0 {
-                at(self.first_scheduled + def.total_timeout_seconds * 1000);
-            }
-        }
-        deadline
-    }
 }
 
 #[derive(Serialize)]
