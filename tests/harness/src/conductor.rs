@@ -40,8 +40,7 @@ pub struct Conductor {
 }
 
 /// Ups, says where, waits until nobody holds its standard input, downs and removes the data.
-const GUARD: &str = r#""$0" up --backend "$1" --port 0 --data "$2" || exit
-cat >/dev/null
+const GUARD: &str = r#""$0" up --backend "$1" --port 0 --data "$2" && cat >/dev/null
 "$0" down --data "$2"
 rm -rf "$2""#;
 
