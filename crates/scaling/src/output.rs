@@ -127,10 +127,11 @@ impl Decision {
     pub fn message(&self) -> String {
         let t = &self.terms;
         let (from, to) = (t.current, self.replicas);
+        let noun = if to == 1 { "pod" } else { "pods" };
         let step = if from == to {
-            format!("{to} pods")
+            format!("{to} {noun}")
         } else {
-            format!("{from} → {to} pods")
+            format!("{from} → {to} {noun}")
         };
         let seen = format!("{} tasks wait, {} run", t.queue, t.running);
         let why = match self.reason {

@@ -250,16 +250,19 @@ fn verdict(
             message: "the Deployment is being made".to_owned(),
         };
     };
-    let rolling = if live.updated < live.replicas || !same_template(memory, observed, worker) {
+    // After a restart nothing is known to have been sent: what runs is taken for what is
+    // wanted until it has been sent again, or each worker would look unready for a tick.
+    let changes = memory.applied.is_some() && !same_template(memory, observed, worker);
+    let rolling = if live.updated < live.replicas || changes {
         true
     } else {
         // Whether the change is one of the template cannot be seen; it was known when it was
         // sent.
         is_behind(live, memory)
-            && !last
+            && last
                 .conditions
                 .iter()
-                .any(|c| c.type_ == "Ready" && c.status == "True")
+                .any(|c| c.type_ == "Ready" && c.reason == "RollingOut")
     };
     let wanted = scaled.replicas;
     let ready = !rolling && (wanted == 0 || live.ready > 0);

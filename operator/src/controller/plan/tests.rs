@@ -325,10 +325,36 @@ fn a_backlog_raises_in_one_step() {
         assert_eq!(asked(&plan), Some(after), "{before} pods, {waiting} wait");
         assert_eq!(decided(&plan), (after, reason));
         assert_eq!(told(&plan), [(false, "Scaled")]);
-        let step = format!("{before} → {after} pods: ");
+        let noun = if after == 1 { "pod" } else { "pods" };
+        let step = format!("{before} → {after} {noun}: ");
         assert!(plan.events[0].message.starts_with(&step));
         assert_eq!(plan.status.queue, Some(waiting));
     }
+}
+
+#[test]
+fn a_restart_of_the_operator_makes_no_worker_unready() {
+    let mut world = World::running(2, json!({}));
+    let plan = world.plan();
+    world.apply(plan);
+    let since_when = since(&world.plan(), "Ready");
+    world.observed.memory = Memory::default();
+    world.seconds += 100;
+    let plan = world.plan();
+    assert_eq!(condition(&plan, "Ready").0, "True");
+    assert_eq!(since(&plan, "Ready"), since_when);
+}
+
+#[test]
+fn the_first_pods_are_no_rollout() {
+    let mut world = World::running(0, json!({}));
+    let plan = world.tick(1, &[]);
+    assert_eq!(condition(&plan, "Ready"), ("False", "Starting"));
+    world.apply(plan);
+    // Seen here, but not yet taken up by the Deployment's controller.
+    let live = world.live();
+    live.generation = live.observed_generation + 1;
+    assert_eq!(condition(&world.plan(), "Ready"), ("False", "Starting"));
 }
 
 #[test]
