@@ -247,8 +247,8 @@ impl JsonSchema for StatusCodes {
             "x-kubernetes-int-or-string": true,
             "maxLength": 7,
             "x-kubernetes-validations": [{
-                "rule": "type(self) == string ? self.matches('^[3-5][0-9]{2}(-[3-5][0-9]{2})?$') : (self >= 300 && self <= 599)",
-                "message": "write a status from 300 to 599 or a range of them, such as 400-407",
+                "rule": "type(self) == string ? self.matches('^[45][0-9]{2}(-[45][0-9]{2})?$') : (self >= 400 && self <= 599)",
+                "message": "write a status from 400 to 599 or a range of them, such as 400-407",
             }],
         })
     }

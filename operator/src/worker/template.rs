@@ -82,10 +82,10 @@ fn parse_codes(codes: &api::StatusCodes) -> Result<String, InvalidSpec> {
     };
     let (from, to) = text.split_once('-').unwrap_or((&text, &text));
     match (from.parse::<u16>(), to.parse::<u16>()) {
-        (Ok(from), Ok(to)) if from <= to && from >= 300 && to <= 599 => Ok(text),
+        (Ok(from), Ok(to)) if from <= to && from >= 400 && to <= 599 => Ok(text),
         _ => Err(InvalidSpec::new(
             "handler.terminalStatusCodes",
-            format!("{text:?}: write a status from 300 to 599 or a range of them, such as 400-407"),
+            format!("{text:?}: write a status from 400 to 599 or a range of them, such as 400-407"),
         )),
     }
 }
