@@ -16,7 +16,8 @@ pub enum Kind {
     },
     /// The server understood and will not do it (other 4xx), or its answer made no sense.
     Rejected,
-    /// What the call is about does not exist (404, 410).
+    /// What the call is about does not exist: a 404 with Conductor's own error body. Another
+    /// 404, of a gateway that has no server behind it for now, is retryable and doubtful.
     Gone,
     /// No or wrong credentials (401), or not allowed (403).
     Unauthorized,
@@ -61,8 +62,9 @@ impl Error {
         self.status
     }
 
-    /// True for a 500 that the server marks as not retryable. Conductor answers so for most
-    /// mistakes of the client, but also for a busy `SQLite` file: repeat it, but not for ever.
+    /// True for a 500 that the server marks as not retryable, and for a 404 that is not
+    /// Conductor's. Conductor answers so for most mistakes of the client, but also for a busy
+    /// `SQLite` file: repeat it, but not for ever.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful
     }
@@ -108,7 +110,8 @@ impl Error {
         let said = Said::read(body);
         let kind = match status.as_u16() {
             401 | 403 => Kind::Unauthorized,
-            404 | 410 => Kind::Gone,
+            404 | 410 if said.by_conductor => Kind::Gone,
+            404 | 410 => Kind::Retryable { after: None },
             408 | 425 | 429 | 500..=599 => Kind::Retryable {
                 after: retry_after(headers),
             },
@@ -118,7 +121,11 @@ impl Error {
             call,
             kind,
             status: Some(status.as_u16()),
-            doubtful: status.as_u16() == 500 && said.retryable != Some(true),
+            doubtful: match status.as_u16() {
+                500 => said.retryable != Some(true),
+                404 | 410 => !said.by_conductor,
+                _ => false,
+            },
             message: format!("{status}: {}", said.message),
         }
     }
@@ -128,6 +135,7 @@ impl Error {
 struct Said {
     message: String,
     retryable: Option<bool>,
+    by_conductor: bool,
 }
 
 impl Said {
@@ -150,8 +158,10 @@ impl Said {
             return Self {
                 message: text.chars().take(200).collect(),
                 retryable: None,
+                by_conductor: false,
             };
         };
+        let by_conductor = body.message.is_some();
         let mut message = body.message.unwrap_or_default();
         for v in body.validation_errors {
             use std::fmt::Write as _;
@@ -161,6 +171,7 @@ impl Said {
         Self {
             message,
             retryable: body.retryable,
+            by_conductor,
         }
     }
 }
@@ -193,7 +204,7 @@ mod tests {
             (400, Kind::Rejected),
             (401, Kind::Unauthorized),
             (403, Kind::Unauthorized),
-            (404, Kind::Gone),
+            (404, Kind::Retryable { after: None }),
             (409, Kind::Rejected),
             (413, Kind::Rejected),
             (429, Kind::Retryable { after: None }),
@@ -210,6 +221,21 @@ mod tests {
         assert!(answered(500, r#"{"message":"JSON parse error","retryable":false}"#).is_doubtful());
         assert!(!answered(500, r#"{"message":"queue","retryable":true}"#).is_doubtful());
         assert!(!answered(503, "").is_doubtful());
+    }
+
+    #[test]
+    fn only_conductor_itself_knows_what_is_gone() {
+        let own = answered(
+            404,
+            r#"{"status":404,"message":"No such task found by id: x"}"#,
+        );
+        assert_eq!(own.kind(), Kind::Gone);
+        assert!(!own.is_doubtful());
+        for body in ["", "default backend - 404", "{}", "<html>"] {
+            let foreign = answered(404, body);
+            assert_eq!(foreign.kind(), Kind::Retryable { after: None }, "{body}");
+            assert!(foreign.is_doubtful(), "{body}");
+        }
     }
 
     #[test]
