@@ -98,10 +98,13 @@ pub(crate) async fn run(options: Options) -> Result<bool> {
         .load
         .map(|l| tokio::spawn(load::run(client.clone(), to_start, l, stop.clone())));
     let loaded = tend(&client, &mut crews, loaded, options.tick, &stop).await?;
+    for crew in &mut crews {
+        crew.pool.leave();
+    }
     for crew in crews.drain(..) {
         tokio::select! {
             () = crew.pool.drain() => (),
-            _ = tokio::signal::ctrl_c() => bail!("ended without waiting for running tasks"),
+            () = runtime::shutdown_signal() => bail!("ended without waiting for running tasks"),
         }
     }
     conductor.stop().await;
@@ -127,6 +130,8 @@ async fn tend(
     let started = Instant::now();
     let mut ticks = tokio::time::interval(tick);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // One future for all ticks: a signal that comes while none listens would be missed.
+    let mut told = std::pin::pin!(runtime::shutdown_signal());
     let most = |crews: &[Crew]| crews.iter().map(|c| c.most).max().unwrap_or(0);
     loop {
         tokio::select! {
@@ -141,7 +146,7 @@ async fn tend(
                 let summary = summary?;
                 return Ok(Some(Summary { most_replicas: most(crews), ..summary }));
             }
-            _ = tokio::signal::ctrl_c() => {
+            () = &mut told => {
                 println("draining; Ctrl-C again ends at once");
                 stop.cancel();
                 let Some(loading) = loading else { return Ok(None) };

@@ -108,11 +108,16 @@ impl Pool {
         self.pods.iter_mut().map(look).collect()
     }
 
-    /// Ends all pods, each after the tasks it has.
-    pub(crate) async fn drain(mut self) {
+    /// No pod takes more work.
+    pub(crate) fn leave(&mut self) {
         for pod in &mut self.pods {
             pod.leave();
         }
+    }
+
+    /// Ends all pods, each after the tasks it has.
+    pub(crate) async fn drain(mut self) {
+        self.leave();
         for pod in self.pods {
             let _ = pod.life.await;
         }
@@ -203,10 +208,10 @@ async fn live(sidecar: Arc<Sidecar>, process: Process, grace: Duration) {
         };
         tokio::select! {
             () = &mut drained => {
-                end(&mut child, grace).await;
+                child.end(grace).await;
                 return;
             }
-            status = child.wait() => {
+            status = child.leader.wait() => {
                 let how = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                 eprintln!("[{}] the handler ended: {how}", process.name);
             }
@@ -231,7 +236,7 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(&self) -> Result<Child> {
+    fn spawn(&self) -> Result<Group> {
         let mut child = Command::new("sh")
             .arg("-c")
             .arg(format!("exec {}", self.command))
@@ -254,7 +259,7 @@ impl Process {
         }
         // Ends with the pipes, that is with the process.
         output.detach_all();
-        Ok(child)
+        Ok(Group::new(child))
     }
 }
 
@@ -265,18 +270,35 @@ async fn show(name: String, output: impl AsyncRead + Unpin) {
     }
 }
 
-/// Asks a handler to end, and makes it end when it does not.
-async fn end(child: &mut Child, grace: Duration) {
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
-    if let Some(group) = group {
-        let _ = kill_process_group(group, Signal::TERM);
-        if tokio::time::timeout(grace, child.wait()).await.is_ok() {
-            return;
-        }
-        let _ = kill_process_group(group, Signal::KILL);
+/// A handler's process and those that it started. Dropped, all of them are killed.
+struct Group {
+    leader: Child,
+    id: Option<Pid>,
+}
+
+impl Group {
+    fn new(leader: Child) -> Self {
+        let id = leader
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        Self { leader, id }
     }
-    let _ = child.wait().await;
+
+    /// Asks it to end, and makes it end when it does not.
+    async fn end(mut self, grace: Duration) {
+        if let Some(id) = self.id {
+            let _ = kill_process_group(id, Signal::TERM);
+        }
+        let _ = tokio::time::timeout(grace, self.leader.wait()).await;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Whoever is left of the group; there is no such group once nobody is.
+        if let Some(id) = self.id {
+            let _ = kill_process_group(id, Signal::KILL);
+        }
+    }
 }

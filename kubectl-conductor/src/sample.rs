@@ -77,7 +77,8 @@ pub(crate) fn sample(
             }
         }
     }
-    sample.server_away = polls > 0 && polls == errors;
+    let unreadable = queues.iter().all(Option::is_none);
+    sample.server_away = unreadable && polls > 0 && polls == errors;
     let done = sample.tasks.iter().map(|t| t.ended).sum();
     // A pod that is still starting is not remembered, so that its start-up is seen once.
     before.0 = pods
