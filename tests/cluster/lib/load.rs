@@ -64,6 +64,11 @@ impl<'a> Load<'a> {
         Ok(ended)
     }
 
+    /// How many have not.
+    pub fn open(&self) -> Result<usize> {
+        Ok(self.ids.len() - self.ended()?)
+    }
+
     /// Waits until all have ended.
     pub fn finish(&self, bound: Duration) -> Result<()> {
         let mut left: Vec<&String> = self.ids.iter().collect();

@@ -57,11 +57,11 @@ fn here(bed: &Bed, manifest: &str) -> Result<String> {
 
 pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Result<()> {
     let ledger = start_ledger(bed)?;
-    // A second each, so that the work outlasts the update, and every execution written down.
+    // Two seconds each, so that the work outlasts the update, and every execution written down.
     set_env(
         bed,
         &json!([
-            {"name": "GREET_MILLIS", "value": "1000"},
+            {"name": "GREET_MILLIS", "value": "2000"},
             {"name": "GREET_LEDGER_URL", "value": ledger},
         ]),
     )?;
@@ -78,16 +78,29 @@ pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Resu
     })?;
     sidecar_metrics_show_the_work(bed)?;
 
-    // A new version in the middle of it, and more work while it rolls.
+    // More work, and a new version in the middle of it: pods of the old one are at work then.
+    load.start(250, input)?;
     let before = pods(bed)?;
+    until("pods of the old version are at work", MINUTE, || {
+        let busy = before
+            .iter()
+            .filter(|pod| in_flight(bed, pod).is_ok_and(|n| n > 0))
+            .count();
+        ensure!(busy >= 2, "{busy} of {} pods are at work", before.len());
+        Ok(Some(()))
+    })?;
     set_env(
         bed,
         &json!([
-            {"name": "GREET_MILLIS", "value": "900"},
+            {"name": "GREET_MILLIS", "value": "1500"},
             {"name": "GREET_LEDGER_URL", "value": ledger},
         ]),
     )?;
-    load.start(250, |n| object(&json!({"name": format!("number {n}")})))?;
+    let open = load.open()?;
+    ensure!(
+        open >= 50,
+        "only {open} workflows were open when the new version was applied"
+    );
     load.finish(5 * MINUTE)?;
     until("no pod of the old version is left", 3 * MINUTE, || {
         let now = pods(bed)?;
@@ -175,29 +188,45 @@ fn set_env(bed: &Bed, env: &Value) -> Result<()> {
     .map(drop)
 }
 
+/// Any pod will do: some may still be starting, or have come after the work.
 fn sidecar_metrics_show_the_work(bed: &Bed) -> Result<()> {
-    let pod = pods(bed)?.into_iter().next().context("no pod")?;
-    until("the sidecar's metrics show the work", MINUTE, || {
-        let text = bed.from_pod(WORKERS, &pod, 2112, "metrics")?;
-        for name in [
-            "task_poll_counter",
-            "task_poll_total",
-            "task_execution_started_total",
-            "task_execute_time",
-        ] {
-            let shown = text.lines().any(|line| {
-                line.starts_with(&format!("{name}{{"))
-                    && line.contains("taskType=\"greet\"")
-                    && line
-                        .rsplit(' ')
-                        .next()
-                        .and_then(|v| v.parse::<f64>().ok())
-                        .is_some_and(|v| v > 0.0)
-            });
-            ensure!(shown, "{name} shows nothing in:\n{text}");
+    until("a sidecar's metrics show the work", MINUTE, || {
+        let mut seen = String::new();
+        for pod in pods(bed)? {
+            match from_sidecar(bed, &pod, "metrics") {
+                Ok(text) if shows_work(&text) => return Ok(Some(())),
+                Ok(text) => seen = text,
+                Err(error) => seen = format!("{error:#}"),
+            }
         }
-        Ok(Some(()))
+        anyhow::bail!("none does; the last said:\n{seen}")
     })
+}
+
+fn shows_work(metrics: &str) -> bool {
+    let names = [
+        "task_poll_counter",
+        "task_poll_total",
+        "task_execution_started_total",
+        "task_execute_time",
+    ];
+    names.iter().all(|name| {
+        metrics.lines().any(|line| {
+            let value = line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok());
+            line.starts_with(&format!("{name}{{"))
+                && line.contains("taskType=\"greet\"")
+                && value.is_some_and(|v| v > 0.0)
+        })
+    })
+}
+
+fn in_flight(bed: &Bed, pod: &str) -> Result<u64> {
+    let stats: Value = serde_json::from_str(&from_sidecar(bed, pod, "stats")?)?;
+    stats["inFlight"].as_u64().context("no inFlight")
+}
+
+fn from_sidecar(bed: &Bed, pod: &str, path: &str) -> Result<String> {
+    bed.from_pod(WORKERS, pod, 2112, path)
 }
 
 pub(crate) fn scale_follows_an_external_hand(bed: &Bed) -> Result<()> {
