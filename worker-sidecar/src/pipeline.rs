@@ -333,8 +333,11 @@ impl Sidecar {
 
     /// A snapshot.
     pub fn stats(&self) -> Stats {
+        let (total, in_flight) = (self.slots.total(), self.in_flight());
         let tasks = self.lanes.iter().enumerate().map(|(i, lane)| {
-            let (slots, free) = (self.slots.cap(i), self.slots.is_free(i));
+            let slots = self.slots.cap(i);
+            // By the tasks: a slot that only a waiting poll holds is free.
+            let free = in_flight < total && lane.tally.in_flight() < slots;
             lane.tally
                 .stats(&lane.task.name, lane.task.domain.as_deref(), slots, free)
         });
@@ -345,8 +348,8 @@ impl Sidecar {
             draining: self.is_draining(),
             cordoned: false,
             handler_ready: self.handler.is_ready(),
-            slots: self.slots.total(),
-            in_flight: self.in_flight(),
+            slots: total,
+            in_flight,
             tasks: tasks.collect(),
         }
     }

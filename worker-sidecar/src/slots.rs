@@ -62,7 +62,7 @@ impl Slots {
         self.lanes[lane].cap
     }
 
-    /// Whether one is free that a type may use.
+    /// Whether a type would get one at once. Those of polls in the air are taken.
     pub fn is_free(&self, lane: usize) -> bool {
         self.all.available_permits() > 0 && self.lanes[lane].room.available_permits() > 0
     }

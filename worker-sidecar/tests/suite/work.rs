@@ -43,6 +43,39 @@ async fn a_thousand_tasks_none_lost_and_none_twice() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_single_slot_is_idle_while_its_poll_waits_and_not_while_it_works() -> Result<()> {
+    let setup = Setup::new(|_| Reply::hang()).await?;
+    let mut config = setup.config()?;
+    config.slots = 1;
+    let running = Running::start(config)?;
+    let idle_becomes = async |wanted: bool| {
+        eventually("idle is told", SOON, async || {
+            match running.sidecar.stats().tasks[0].idle {
+                idle if idle == wanted => Ok(()),
+                idle => Err(idle),
+            }
+        })
+        .await
+    };
+    idle_becomes(true).await?;
+    // Its one slot is a poll's most of the time: idle all the same.
+    for _ in 0..20 {
+        ensure!(running.sidecar.stats().tasks[0].idle);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let id = setup.start(1).await?;
+    setup.at_work(1).await?;
+    ensure!(
+        !running.sidecar.stats().tasks[0].idle,
+        "a call is under way"
+    );
+    setup.handler.release();
+    setup.server.completed(&id, SOON).await?;
+    idle_becomes(true).await?;
+    running.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_polled_while_the_handler_is_away() -> Result<()> {
     let setup = Setup::new(|_| Reply::output(json!({}))).await?;
     let port = setup.handler.port();
