@@ -9,6 +9,8 @@ pub struct Backoff {
     pub first: Duration,
     /// Never longer.
     pub max: Duration,
+    /// The other side may ask for so long and no longer: it may be replaced tomorrow.
+    pub longest_wish: Duration,
 }
 
 impl Backoff {
@@ -19,14 +21,21 @@ impl Backoff {
     /// After a report that failed: it holds a slot, so the first repetition is soon.
     pub const REPORT: Self = Self::new(Duration::from_millis(200), Duration::from_secs(30));
     /// Polls of a type whose handler says that it is busy.
-    pub const BUSY: Self = Self::new(Duration::from_secs(1), Duration::from_secs(30));
-
+    pub const BUSY: Self = Self {
+        longest_wish: Duration::from_secs(300),
+        ..Self::POLL
+    };
     /// Polls after a call was refused by a handler that its probe calls ready: short at first,
     /// for mostly it is starting again.
     pub const REFUSED: Self = Self::new(Duration::from_millis(50), Duration::from_secs(30));
 
-    const fn new(first: Duration, max: Duration) -> Self {
-        Self { first, max }
+    /// One that heeds wishes of a minute.
+    pub const fn new(first: Duration, max: Duration) -> Self {
+        Self {
+            first,
+            max,
+            longest_wish: Duration::from_secs(60),
+        }
     }
 
     /// The pause after so many failures in a row, at least 1. Half of it is random, so that
@@ -37,12 +46,15 @@ impl Backoff {
         full.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// The same where the server named a time itself: never sooner than that, and up to a
-    /// tenth later, since it told everybody the same.
+    /// The same where the other side named a time itself: never sooner than that, as far as
+    /// such wishes are heeded, and up to a tenth later, since it told everybody the same.
     pub fn pause_or_later(self, failures: u32, after: Option<Duration>, random: f64) -> Duration {
         let own = self.pause(failures, random);
         match after {
-            Some(after) => own.max(after.mul_f64(1.0 + random.clamp(0.0, 1.0) / 10.0)),
+            Some(after) => {
+                let after = after.min(self.longest_wish);
+                own.max(after.mul_f64(1.0 + random.clamp(0.0, 1.0) / 10.0))
+            }
             None => own,
         }
     }
@@ -81,6 +93,10 @@ mod tests {
             (Some(7), 0.0, 7000),
             (Some(7), 1.0, 7700),
             (Some(0), 1.0, 1000),
+            (Some(60), 0.0, 60_000),
+            (Some(61), 0.0, 60_000),
+            (Some(u64::MAX), 0.0, 60_000),
+            (Some(u64::MAX), 1.0, 66_000),
         ];
         for (after, random, millis) in rows {
             assert_eq!(
@@ -89,5 +105,14 @@ mod tests {
                 "{after:?} {random}"
             );
         }
+        let endless = Some(Duration::MAX);
+        assert_eq!(
+            Backoff::BUSY.pause_or_later(1, endless, 0.0),
+            Duration::from_secs(300)
+        );
+        assert_eq!(
+            Backoff::REPORT.pause_or_later(u32::MAX, endless, 0.0),
+            Duration::from_secs(60)
+        );
     }
 }

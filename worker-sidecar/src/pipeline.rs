@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use conductor_client::{Client, Task};
 use jiff::Timestamp;
 use prometheus::Registry;
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -111,10 +111,14 @@ impl Sidecar {
                 .run_until_cancelled_owned(self.clone().watch_handler()),
         );
         for number in 0..self.lanes.len() {
-            self.work.spawn(self.clone().take_in(number));
+            let polls = self.work.spawn(self.clone().take_in(number));
+            self.work.spawn(self.clone().mind_polls(number, polls));
         }
 
-        shutdown.await;
+        tokio::select! {
+            () = shutdown => {}
+            () = self.shutdown_begun() => {}
+        }
         self.begin_shutdown();
         self.shut_down().await;
 
@@ -133,6 +137,21 @@ impl Sidecar {
             for delivery in deliveries {
                 self.work.spawn(self.clone().attend(lane.clone(), delivery));
             }
+        }
+    }
+
+    /// Without its polls a type would be forgotten in silence: then it is better to end, and
+    /// to be started again.
+    async fn mind_polls(self: Arc<Self>, number: usize, polls: JoinHandle<()>) {
+        let ended = polls.await;
+        if !self.is_draining() {
+            let (task_type, error) = (&self.lanes[number].task.name, ended.err());
+            tracing::error!(
+                task_type,
+                ?error,
+                "its polls have ended; the sidecar ends too"
+            );
+            self.begin_shutdown();
         }
     }
 
@@ -424,7 +443,7 @@ impl Lane {
 
 /// From scheduled to started, on the first delivery.
 fn first_wait(task: &Task) -> Option<Duration> {
-    let millis = task.start_time() - task.scheduled_time();
+    let millis = task.start_time().saturating_sub(task.scheduled_time());
     (task.poll_count() <= 1 && task.scheduled_time() > 0 && task.start_time() > 0)
         .then(|| Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
 }
@@ -440,7 +459,7 @@ fn elapsed(task: &Task, since: i64) -> Duration {
         0 => stats::now_ms(),
         at => at,
     };
-    Duration::from_millis(u64::try_from(polled - since).unwrap_or(0))
+    Duration::from_millis(u64::try_from(polled.saturating_sub(since)).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -484,6 +503,21 @@ mod tests {
             assert_eq!(elapsed, Duration::from_millis(millis), "{times}");
         }
         assert!(elapsed(&task(r#""pollCount":1"#), 1000) > Duration::from_secs(1_000_000_000));
+    }
+
+    #[tokio::test]
+    async fn polls_that_end_by_themselves_end_the_sidecar() {
+        // Aborted: to whoever waits for them that is as good as a panic.
+        let aborted = tokio::spawn(std::future::pending());
+        aborted.abort();
+        for polls in [tokio::spawn(async {}), aborted] {
+            let tasks = vec![TaskConfig::new("t")];
+            let conductor = "http://127.0.0.1:9/api".parse().unwrap();
+            let config = Config::new(conductor, tasks, "w".to_owned());
+            let sidecar = Sidecar::new(config, &Registry::new()).unwrap();
+            sidecar.clone().mind_polls(0, polls).await;
+            assert!(sidecar.is_draining());
+        }
     }
 
     #[test]

@@ -231,18 +231,14 @@ impl Default for Brake {
 impl Braked {
     /// Calls that run side by side are refused together: only the first of them is a strike.
     fn pulled(self, backoff: Backoff, now: Instant, after: Duration, random: f64) -> Self {
-        let strikes = self.strikes + u32::from(now >= self.until);
+        let strikes = self.strikes.saturating_add(u32::from(now >= self.until));
         let pause = backoff.pause_or_later(strikes, Some(after), random);
-        // A handler that asks for a year does not get one: it may be replaced tomorrow.
-        let pause = pause.min(LONGEST_BRAKE);
         Self {
             until: self.until.max(now + pause),
             strikes,
         }
     }
 }
-
-const LONGEST_BRAKE: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
@@ -265,7 +261,7 @@ mod tests {
         assert_eq!((twice.until, twice.strikes), (later + s(2), 2));
         let asked = fresh.pulled(Backoff::BUSY, now, s(60), 0.0);
         assert_eq!(asked.until, now + s(60));
-        let endless = fresh.pulled(Backoff::BUSY, now, s(1_000_000), 0.0);
-        assert_eq!(endless.until, now + LONGEST_BRAKE);
+        let endless = fresh.pulled(Backoff::BUSY, now, s(u64::MAX), 0.0);
+        assert_eq!(endless.until, now + s(300));
     }
 }

@@ -106,11 +106,15 @@ mod tests {
         let asked = Kind::Retryable {
             after: Some(Duration::from_secs(7)),
         };
+        let endless = Kind::Retryable {
+            after: Some(Duration::from_secs(u64::MAX)),
+        };
         let rows = [
             (retryable, false, 1, 0, ms(200)),
             (retryable, false, 2, 0, ms(400)),
             (retryable, false, 99, 86_400, ms(30_000)),
             (asked, false, 1, 0, ms(7700)),
+            (endless, false, 1, 0, ms(66_000)),
             (retryable, true, 9, 599, ms(30_000)),
             (retryable, true, 9, 600, Next::GiveUp),
             (Kind::Unauthorized, false, 1, 0, ms(5000)),

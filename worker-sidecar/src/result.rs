@@ -16,6 +16,9 @@ const LOGS_PER_UPDATE: usize = 10;
 /// would have to wait longer is failed instead, so that its retry starts soon.
 const LONGEST_DETOUR: u64 = 60;
 
+/// Conductor keeps `callbackAfterSeconds` in 32 bits with a sign, and counts on with more.
+const LONGEST_CALLBACK: u64 = (1 << 31) - 1;
+
 /// Server and sidecar count whole seconds, and an update takes a moment to arrive.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -36,7 +39,7 @@ pub fn report(task: &Task, worker_id: &str, outcome: Outcome, now_ms: i64) -> Re
         End::Terminal(_) => (UpdateStatus::FailedWithTerminalError, 0),
         End::Canceled => (UpdateStatus::Canceled, 0),
         End::Deferred { after } | End::HandedBack { after, .. } => {
-            (UpdateStatus::InProgress, after)
+            (UpdateStatus::InProgress, after.min(LONGEST_CALLBACK))
         }
     };
     // An IN_PROGRESS update without an output would wipe what an earlier one stored.
@@ -177,6 +180,13 @@ mod tests {
                 9,
             ),
             (
+                End::Deferred { after: u64::MAX },
+                None,
+                UpdateStatus::InProgress,
+                Some(r#"{"ckpt":1}"#),
+                2_147_483_647,
+            ),
+            (
                 End::Deferred { after: 9 },
                 Some(r#"{"ckpt":2}"#),
                 UpdateStatus::InProgress,
@@ -259,6 +269,11 @@ mod tests {
                     );
                 }
             }
+        }
+        let endless = End::Deferred { after: u64::MAX };
+        for poll_timeout in [0, u64::MAX] {
+            let end = around_poll_timeout(outcome(endless, None), Some(poll_timeout), MARGIN).end;
+            assert_eq!(end, endless);
         }
         let failed = outcome(End::Failed(Fault::CutOff), None);
         assert_eq!(

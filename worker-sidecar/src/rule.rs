@@ -111,10 +111,7 @@ impl Pace {
         match polled {
             Polled::Tasks { got: 1.., .. } => Duration::ZERO,
             Polled::Tasks { .. } => {
-                let idle = Backoff {
-                    first: FIRST_IDLE.min(interval),
-                    max: interval,
-                };
+                let idle = Backoff::new(FIRST_IDLE.min(interval), interval);
                 idle.pause(self.empties, random)
             }
             Polled::Failed {
@@ -257,11 +254,14 @@ mod tests {
             seen.push(pace.pause(ERROR, INTERVAL, 1.0).as_secs());
         }
         assert_eq!(seen, [1, 2, 4, 8, 16, 30, 30]);
-        let busy = Polled::Failed {
-            unauthorized: false,
-            after: Some(Duration::from_secs(100)),
+        let asked = |seconds| {
+            let asked = Polled::Failed {
+                unauthorized: false,
+                after: Some(Duration::from_secs(seconds)),
+            };
+            pace.pause(asked, INTERVAL, 0.0).as_secs()
         };
-        assert_eq!(pace.pause(busy, INTERVAL, 0.0).as_secs(), 100);
+        assert_eq!((asked(50), asked(100), asked(u64::MAX)), (50, 60, 60));
         let unauthorized = Polled::Failed {
             unauthorized: true,
             after: None,
