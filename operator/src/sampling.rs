@@ -186,31 +186,35 @@ impl Sampling {
         conductor: &Client,
         http: &reqwest::Client,
     ) {
+        let began = self.clock.now().clock;
         let asked = queues_of(workers);
         let mut targets = self.targets(workers);
         let due = {
             let mut seen = self.seen();
             let server = seen.servers.entry(base.clone()).or_default();
-            server.limits_due(&asked, self.clock.now().clock)
+            server.limits_due(&asked, began)
         };
         let patience = self.tick.max(PATIENCE);
         let all = targets.values().flat_map(|t| t.asked.clone()).collect();
-        let (sizes, limits, answers) = tokio::join!(
-            queues::sizes(conductor, &asked, patience),
-            queues::limits(conductor, due, patience),
-            pods::ask(http, all),
+        // What arrives is dated at once: it may have to wait for the slowest.
+        let ((sizes, read_at), limits, mut answers) = tokio::join!(
+            async {
+                let sizes = queues::sizes(conductor, &asked, patience).await;
+                (sizes, self.clock.now().clock)
+            },
+            queues::limits(conductor, &due, patience),
+            pods::ask(http, all, self.clock, patience),
         );
 
         let now = self.clock.now().clock;
-        let mut answers: HashMap<_, _> = answers.into_iter().collect();
         let mut seen = self.seen();
         let Seen {
             servers,
             workers: seats,
         } = &mut *seen;
         let server = servers.entry(base.clone()).or_default();
-        server.note_sizes(&asked, &sizes, now);
-        server.note_limits(limits, now);
+        server.note_sizes(&asked, &sizes, read_at);
+        server.note_limits(&due, &limits, now);
         server.serve(workers.iter().map(|(key, worker)| (key, worker.as_ref())));
         for (key, _) in workers {
             let present = targets.remove(key).unwrap_or_default().present;
@@ -219,7 +223,7 @@ impl Sampling {
                 .filter_map(|uid| answers.remove_entry(uid))
                 .collect();
             let seat = seats.entry(key.clone()).or_default();
-            seat.pods.note(&present, own, now);
+            seat.pods.note(&present, own, began);
             seat.due = Some(now);
             // Closed only while the program ends.
             let _ = self.wake.send(key.clone());

@@ -1,7 +1,7 @@
 //! What the sidecars say: `GET http://POD:2112/stats`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -13,6 +13,7 @@ use scaling::Instant;
 use serde::Deserialize;
 
 use super::{Growth, PodReading, TaskReading};
+use crate::clock::Clock;
 
 /// How long a sidecar may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -71,6 +72,13 @@ struct TaskStats {
     idle: bool,
 }
 
+/// What a sidecar said, and when.
+#[derive(Debug)]
+pub(super) struct Answer {
+    at: Instant,
+    stats: Stats,
+}
+
 /// A client for sidecars: they are near, and never behind a proxy.
 pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
@@ -80,12 +88,22 @@ pub(super) fn client() -> reqwest::Result<reqwest::Client> {
         .build()
 }
 
-/// Asks all of them.
-pub(super) async fn ask(http: &reqwest::Client, targets: Vec<Target>) -> Vec<(String, Stats)> {
+/// Asks all of them, as long as `patience` lasts: what they say by UID, and when each did.
+pub(super) async fn ask(
+    http: &reqwest::Client,
+    mut targets: Vec<Target>,
+    clock: Clock,
+    patience: Duration,
+) -> HashMap<String, Answer> {
+    // Those whose turn comes too late are others the next time.
+    fastrand::shuffle(&mut targets);
     stream::iter(targets)
         .map(
             async |target: Target| match ask_one(http, target.address).await {
-                Ok(stats) => Some((target.uid, stats)),
+                Ok(stats) => {
+                    let at = clock.now().clock;
+                    Some((target.uid, Answer { at, stats }))
+                }
                 Err(error) => {
                     tracing::debug!(address = %target.address, error, "a sidecar does not answer");
                     None
@@ -93,6 +111,7 @@ pub(super) async fn ask(http: &reqwest::Client, targets: Vec<Target>) -> Vec<(St
             },
         )
         .buffer_unordered(AT_ONCE)
+        .take_until(tokio::time::sleep(patience))
         .filter_map(std::future::ready)
         .collect()
         .await
@@ -135,10 +154,15 @@ struct Known {
 
 impl Pods {
     /// Notes the answers of those pods of `present` that gave one. What a pod counted stays
-    /// counted when it has gone.
-    pub(super) fn note(&mut self, present: &[String], answers: Vec<(String, Stats)>, now: Instant) {
+    /// counted when it has gone. The asking began at `asked`.
+    pub(super) fn note(
+        &mut self,
+        present: &[String],
+        answers: Vec<(String, Answer)>,
+        asked: Instant,
+    ) {
         self.known.retain(|uid, _| present.contains(uid));
-        for (uid, stats) in answers {
+        for (uid, Answer { at, stats }) in answers {
             let before = self.known.get(&uid);
             let counters = stats.counters();
             match before {
@@ -153,7 +177,7 @@ impl Pods {
                 }
                 // It started since the last round: all that it counts is new. Another one is
                 // new to this operator only.
-                _ if stats.is_younger_than(self.asked, now) => {
+                _ if stats.is_younger_than(self.asked, at) => {
                     for (queue, count) in &counters {
                         self.growth.entry(queue.clone()).or_default().add(count);
                     }
@@ -161,13 +185,13 @@ impl Pods {
                 _ => {}
             }
             let known = Known {
-                reading: stats.reading(now),
+                reading: stats.reading(at),
                 started_at: stats.started_at,
                 counters,
             };
             self.known.insert(uid, known);
         }
-        self.asked = Some(now);
+        self.asked = Some(asked);
     }
 
     /// The pods' last readings.
@@ -213,9 +237,9 @@ impl Stats {
             .collect()
     }
 
-    fn reading(&self, now: Instant) -> PodReading {
+    fn reading(&self, at: Instant) -> PodReading {
         PodReading {
-            at: now,
+            at,
             in_flight: self.in_flight,
             draining: self.draining,
             tasks: self
@@ -264,8 +288,9 @@ mod tests {
     }
 
     fn note(pods: &mut Pods, stats: Option<Stats>, second: u64) -> u64 {
-        let answers = stats.map(|s| ("a".to_owned(), s)).into_iter().collect();
-        pods.note(&["a".to_owned()], answers, at(second));
+        let at = at(second);
+        let answers = stats.map(|stats| ("a".to_owned(), Answer { at, stats }));
+        pods.note(&["a".to_owned()], answers.into_iter().collect(), at);
         ended(pods)
     }
 
@@ -303,6 +328,21 @@ mod tests {
         let mut pods = Pods::default();
         pods.note(&[], Vec::new(), at(0));
         assert_eq!(note(&mut pods, Some(stats(0, 300, 9)), 5), 0);
+    }
+
+    #[test]
+    fn a_reading_is_as_old_as_its_answer() {
+        let mut pods = Pods::default();
+        let answer = |second, age| Answer {
+            at: at(second),
+            stats: stats(0, age, 9),
+        };
+        pods.note(&["a".to_owned()], Vec::new(), at(5));
+        // It started after the asking had begun the last time.
+        let answers = vec![("a".to_owned(), answer(11, 5))];
+        pods.note(&["a".to_owned()], answers, at(10));
+        assert_eq!(pods.readings()["a"].at, at(11));
+        assert_eq!(ended(&mut pods), 9);
     }
 
     #[test]

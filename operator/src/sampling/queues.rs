@@ -105,11 +105,23 @@ impl Server {
             .collect()
     }
 
-    /// Notes limits; one that could not be read stays as it was.
-    pub(super) fn note_limits(&mut self, limits: Vec<(String, Read)>, now: Instant) {
-        for (name, read) in limits {
-            let value = read.unwrap_or_else(|Unread| self.limits.get(&name).and_then(|l| l.value));
-            self.limits.insert(name, Limit { value, read: now });
+    /// Notes limits; one that could not be read stays as it was. One that was not answered in
+    /// time is due again at once, unless none was: such a server is left alone for a while.
+    pub(super) fn note_limits(
+        &mut self,
+        asked: &[String],
+        limits: &BTreeMap<String, Read>,
+        now: Instant,
+    ) {
+        let answers = limits.values().any(Result::is_ok);
+        for name in asked {
+            let read = match limits.get(name) {
+                Some(read) => *read,
+                None if answers => continue,
+                None => Err(Unread),
+            };
+            let value = read.unwrap_or_else(|Unread| self.limits.get(name).and_then(|l| l.value));
+            self.limits.insert(name.clone(), Limit { value, read: now });
         }
     }
 
@@ -178,25 +190,29 @@ pub(super) async fn sizes(client: &Client, queues: &[QueueName], patience: Durat
     }
 }
 
-/// `concurrentExecLimit` by task type.
+/// `concurrentExecLimit` by task type, of those that are answered while `patience` lasts.
 pub(super) async fn limits(
     client: &Client,
-    names: Vec<String>,
+    names: &[String],
     patience: Duration,
-) -> Vec<(String, Read)> {
+) -> BTreeMap<String, Read> {
+    let mut names = names.to_vec();
+    // Those whose turn comes too late are others the next time.
+    fastrand::shuffle(&mut names);
     stream::iter(names)
         .map(async |name: String| {
-            let read = match in_time(patience, client.task_def(&name)).await {
-                Some(Ok(def)) => Ok(def
+            let read = match client.task_def(&name).await {
+                Ok(def) => Ok(def
                     .concurrent_exec_limit
                     .and_then(|limit| u32::try_from(limit).ok())
                     .filter(|&limit| limit > 0)),
-                Some(Err(error)) if error.kind() == Kind::Gone => Ok(None),
-                _ => Err(Unread),
+                Err(error) if error.kind() == Kind::Gone => Ok(None),
+                Err(_) => Err(Unread),
             };
             (name, read)
         })
         .buffer_unordered(LIMITS_AT_ONCE)
+        .take_until(tokio::time::sleep(patience))
         .collect()
         .await
 }
@@ -258,12 +274,43 @@ mod tests {
         ];
         let mut server = Server::default();
         assert_eq!(server.limits_due(&asked, at(0)), ["greet"]);
-        server.note_limits(vec![("greet".to_owned(), Ok(Some(5)))], at(0));
+        let asked_for = ["greet".to_owned()];
+        let read = |read: Read| [("greet".to_owned(), read)].into();
+        server.note_limits(&asked_for, &read(Ok(Some(5))), at(0));
         assert!(server.limits_due(&asked, at(59)).is_empty());
         assert_eq!(server.limits_due(&asked, at(60)), ["greet"]);
-        server.note_limits(vec![("greet".to_owned(), Err(Unread))], at(60));
+        server.note_limits(&asked_for, &read(Err(Unread)), at(60));
         assert_eq!(server.limits["greet"].value, Some(5));
-        server.note_limits(vec![("greet".to_owned(), Ok(None))], at(120));
+        server.note_limits(&asked_for, &read(Ok(None)), at(120));
         assert_eq!(server.limits["greet"].value, None);
+    }
+
+    #[test]
+    fn limits_that_come_too_late_are_asked_for_again_unless_none_comes() {
+        let asked = ["a", "b"].map(|name| QueueName::new(name, None));
+        let names = ["a".to_owned(), "b".to_owned()];
+        let mut server = Server::default();
+        let both = ["a", "b"].map(|name| (name.to_owned(), Ok(Some(5))));
+        server.note_limits(&names, &both.into(), at(0));
+        server.note_limits(&names, &[("a".to_owned(), Ok(None))].into(), at(60));
+        assert_eq!(server.limits["b"].value, Some(5));
+        assert_eq!(server.limits_due(&asked, at(65)), ["b"]);
+        server.note_limits(&names, &BTreeMap::new(), at(65));
+        assert_eq!(server.limits["b"].value, Some(5));
+        assert!(server.limits_due(&asked, at(124)).is_empty());
+    }
+
+    #[tokio::test]
+    async fn definitions_that_hang_are_given_up() {
+        runtime::install_tls_provider();
+        // It takes connections and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/api", silent.local_addr().unwrap());
+        let base = conductor_client::ApiBase::parse(&url).unwrap();
+        let client = Client::new(base).unwrap();
+        let names: Vec<String> = (0..LIMITS_PER_TICK).map(|i| i.to_string()).collect();
+        let patience = Duration::from_millis(50);
+        let read = in_time(patience * 40, limits(&client, &names, patience)).await;
+        assert!(read.unwrap().is_empty());
     }
 }
