@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::SIDECAR_CONTAINER;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -108,6 +109,7 @@ fn pod(pod: &Pod) -> LivePod {
         uid: meta.uid.clone().unwrap_or_default(),
         created: meta.creation_timestamp.as_ref().map(|t| t.0),
         ready_since: ready_since(pod),
+        started: started(pod),
         terminating: meta.deletion_timestamp.is_some(),
         marked: cost.is_some_and(|cost| cost < 0),
         trouble: trouble(pod),
@@ -126,6 +128,20 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
             .or_else(|| Some(pod.metadata.creation_timestamp.as_ref()?.0))
             .unwrap_or_default(),
     )
+}
+
+/// The other containers do not count: without the sidecar none of them is given work.
+fn started(pod: &Pod) -> bool {
+    let containers = pod
+        .status
+        .iter()
+        .flat_map(|status| &status.init_container_statuses)
+        .flatten();
+    let mut states = containers
+        .filter(|container| container.name == SIDECAR_CONTAINER)
+        .flat_map(|container| [&container.state, &container.last_state])
+        .flatten();
+    states.any(|state| state.running.is_some() || state.terminated.is_some())
 }
 
 fn trouble(pod: &Pod) -> Option<Trouble> {
@@ -202,6 +218,27 @@ mod tests {
         let trouble = read.trouble.unwrap();
         assert_eq!(trouble.kind, TroubleKind::CrashLoop);
         assert_eq!(trouble.message, "container app: back-off 10s");
+    }
+
+    #[test]
+    fn a_pod_has_started_when_its_sidecar_has_run() {
+        let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+        let running = json!({"running": {}});
+        let ended = json!({"terminated": {"exitCode": 1}});
+        for (name, state, last_state, expected) in [
+            (SIDECAR_CONTAINER, &waiting, json!({}), false),
+            (SIDECAR_CONTAINER, &running, json!({}), true),
+            (SIDECAR_CONTAINER, &waiting, ended.clone(), true),
+            (SIDECAR_CONTAINER, &ended, json!({}), true),
+            ("first", &running, ended.clone(), false),
+        ] {
+            let read: Pod = serde_json::from_value(json!({"status": {"initContainerStatuses": [{
+                "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state, "lastState": last_state,
+            }]}}))
+            .unwrap();
+            assert_eq!(pod(&read).started, expected, "{name} {state} {last_state}");
+        }
     }
 
     #[test]

@@ -115,6 +115,8 @@ pub struct LivePod {
     pub created: Option<Timestamp>,
     /// Since when it is ready; none where it is not.
     pub ready_since: Option<Timestamp>,
+    /// Its sidecar has run: it may have taken work.
+    pub started: bool,
     /// It is being deleted.
     pub terminating: bool,
     /// It is marked to go first when replicas are lowered.

@@ -161,7 +161,7 @@ fn auto(
     if is_rolling(observed, worker, memory) {
         return hold("HeldByRollout", Vec::new());
     }
-    let ends = goes_first(observed, memory);
+    let ends = goes_first(observed, memory, now);
     if ends.busy {
         return hold(Reason::HeldByBusyPods.as_str(), Vec::new());
     }
@@ -373,13 +373,20 @@ pub(super) fn readings<'a>(
     round: &'a Round,
     now: Now,
 ) -> impl Iterator<Item = (&'a LivePod, Option<&'a PodReading>)> {
-    observed.pods.iter().map(move |pod| {
-        let reading = round
-            .pods
-            .get(&pod.uid)
-            .filter(|r| !is_stale(now.clock.seconds_since(r.at), observed.tick));
-        (pod, reading)
-    })
+    observed
+        .pods
+        .iter()
+        .map(move |pod| (pod, reading(observed, round, pod, now)))
+}
+
+fn reading<'a>(
+    observed: &Observed,
+    round: &'a Round,
+    pod: &LivePod,
+    now: Now,
+) -> Option<&'a PodReading> {
+    let reading = round.pods.get(&pod.uid)?;
+    (!is_stale(now.clock.seconds_since(reading.at), observed.tick)).then_some(reading)
 }
 
 fn is_idle(pod: &LivePod, reading: Option<&PodReading>) -> bool {
@@ -412,21 +419,21 @@ struct GoesFirst {
     busy: bool,
 }
 
-fn goes_first(observed: &Observed, memory: &Memory) -> GoesFirst {
+fn goes_first(observed: &Observed, memory: &Memory, now: Now) -> GoesFirst {
     let mut found = GoesFirst {
         idle: 0,
         busy: false,
     };
     for pod in staying(observed).filter(|pod| pod.ready_since.is_none()) {
-        let reading = memory.round.as_ref().and_then(|r| r.pods.get(&pod.uid));
-        let was_ready = memory
-            .seen_ready
-            .as_ref()
-            .is_some_and(|seen| seen.contains(&pod.uid));
-        match reading {
-            Some(reading) if reading.in_flight > 0 => found.busy = true,
-            None if was_ready => found.busy = true,
-            _ => found.idle += 1,
+        let round = memory.round.as_ref();
+        let works = match round.and_then(|round| reading(observed, round, pod, now)) {
+            Some(reading) => reading.in_flight > 0,
+            None => pod.started,
+        };
+        if works {
+            found.busy = true;
+        } else {
+            found.idle += 1;
         }
     }
     found

@@ -1,6 +1,9 @@
 //! Tables of Observed and Plan.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use conductor_client::{ApiBase, QueueName};
 use jiff::Timestamp;
@@ -252,6 +255,7 @@ impl World {
                 uid,
                 created: made,
                 ready_since: made,
+                started: true,
                 ..LivePod::default()
             });
         }
@@ -401,6 +405,39 @@ fn busy_pods_are_never_taken() {
     let plan = world.lull(0, &[0, 1, 0]);
     assert_eq!((marked(&plan), asked(&plan)), (Vec::new(), None));
     assert_eq!(decided(&plan), (1, "HeldByBusyPods"));
+}
+
+#[test]
+fn an_unready_pod_is_idle_only_when_it_is_known_to_be() {
+    // How old its last reading is, whether its sidecar has run, and what is left.
+    for (age, started, left) in [
+        (Some(TICK), true, Some(2)),
+        (Some(3 * TICK), true, Some(2)),
+        (Some(3 * TICK + 1), true, None),
+        (Some(3 * TICK + 1), false, Some(2)),
+        (None, true, None),
+        (None, false, Some(2)),
+    ] {
+        let mut world = World::running(3, json!({}));
+        let mut plan = world.lull(0, &[1, 1, 0]);
+        let pod = &mut world.observed.pods[2];
+        (pod.ready_since, pod.started) = (None, started);
+        // A restart of the operator: it was never seen ready.
+        plan.memory.seen_ready = Some(BTreeSet::new());
+        let at = age.map(|age| Instant::at(Duration::from_secs(world.seconds - age)));
+        let round = plan.memory.round.as_mut().unwrap();
+        match at {
+            Some(at) => round.pods.get_mut("uid-2").unwrap().at = at,
+            None => drop(round.pods.remove("uid-2")),
+        }
+        world.observed.memory = plan.memory;
+        world.observed.round = None;
+        let plan = world.plan();
+        assert_eq!(asked(&plan), left, "{age:?}, started: {started}");
+        if left.is_none() {
+            assert_eq!(decided(&plan), (2, "HeldByBusyPods"));
+        }
+    }
 }
 
 #[test]
