@@ -15,7 +15,7 @@ mod queues;
 mod round;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,7 +23,7 @@ use std::{
 use conductor_client::{ApiBase, Client, QueueName};
 use tokio::{
     sync::mpsc::UnboundedSender,
-    task::JoinSet,
+    task::{Id, JoinSet},
     time::{MissedTickBehavior, interval},
 };
 
@@ -125,27 +125,33 @@ impl Sampling {
 
     /// Samples until it is dropped, and its loops with it.
     pub async fn run(self: Arc<Self>) {
-        let mut loops: JoinSet<ApiBase> = JoinSet::new();
-        let mut sampled: HashSet<ApiBase> = HashSet::new();
+        let mut loops = JoinSet::new();
+        let mut sampled: HashMap<ApiBase, Id> = HashMap::new();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = look.tick() => {
                     for (_, worker) in self.workers() {
-                        if sampled.insert(worker.connection.clone()) {
-                            loops.spawn(self.clone().sample(worker.connection.clone()));
-                        }
+                        sampled.entry(worker.connection.clone()).or_insert_with_key(|base| {
+                            loops.spawn(self.clone().sample(base.clone())).id()
+                        });
                     }
                 }
-                Some(ended) = loops.join_next() => match ended {
-                    Ok(base) => {
-                        sampled.remove(&base);
-                        self.seen().servers.remove(&base);
-                    }
-                    // Which one is not said: those that go on are not started again.
-                    Err(error) => tracing::error!(%error, "a sampling loop broke"),
-                },
+                Some(ended) = loops.join_next_with_id() => {
+                    let id = match ended {
+                        Ok((id, base)) => {
+                            self.seen().servers.remove(&base);
+                            id
+                        }
+                        // It is started again, and what it read last is kept.
+                        Err(error) => {
+                            tracing::error!(%error, "a sampling loop broke");
+                            error.id()
+                        }
+                    };
+                    sampled.retain(|_, other| *other != id);
+                }
             }
         }
     }
