@@ -13,7 +13,7 @@ use tokio::{
 };
 use worker_sidecar::config::{Config, HandlerConfig, TaskConfig};
 
-use crate::setup::{Running, SOON};
+use crate::setup::{LONG_GRACE, Running, SHORT_GRACE, SOON};
 
 struct Scripted {
     asked: Notify,
@@ -93,7 +93,7 @@ impl Setup {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_brings_is_executed() -> Result<()> {
-    let setup = polling(Duration::from_secs(30)).await?;
+    let setup = polling(LONG_GRACE).await?;
     setup.running.sidecar.begin_shutdown();
     ensure!(!setup.running.run.is_finished());
     setup.scripted.answer.notify_one();
@@ -107,7 +107,7 @@ async fn what_it_brings_is_executed() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_brings_after_the_drain_is_handed_back() -> Result<()> {
-    let setup = polling(Duration::from_secs(3)).await?;
+    let setup = polling(SHORT_GRACE).await?;
     setup.running.sidecar.begin_shutdown();
     // Ends at the drain limit: the handler may be told to end from now on.
     tokio::time::timeout(SOON, setup.running.sidecar.drained()).await?;

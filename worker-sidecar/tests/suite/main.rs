@@ -6,5 +6,4 @@ mod program;
 mod setup;
 mod shutdown;
 mod table;
-mod throughput;
 mod work;

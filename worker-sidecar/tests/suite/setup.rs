@@ -16,6 +16,13 @@ use worker_sidecar::{
 /// Longer than anything here takes.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// A grace period longer than that: nothing is cut.
+pub(crate) const LONG_GRACE: Duration = Duration::from_secs(30);
+
+/// A grace period with seconds between its limits: a busy machine keeps them in order. It
+/// ends before [`SOON`] does.
+pub(crate) const SHORT_GRACE: Duration = Duration::from_secs(15);
+
 /// The three of them.
 pub(crate) struct Setup {
     pub(crate) server: Server,
@@ -49,6 +56,8 @@ impl Setup {
         let tasks = vec![TaskConfig::new(&self.task)];
         let mut config = Config::new(self.server.base().parse()?, tasks, "sidecar-1".to_owned());
         config.slots = 4;
+        // Long polls take a third of it, and a test's end waits for one.
+        config.grace = Duration::from_secs(9);
         config.handler = HandlerConfig::new(self.handler.port());
         Ok(config)
     }

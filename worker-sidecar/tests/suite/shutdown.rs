@@ -1,19 +1,19 @@
 //! The end of a pod; see also `in_the_air`.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use conductor_client::TaskStatus;
 use harness::{Reply, eventually};
 use serde_json::json;
 use worker_sidecar::control;
 
-use crate::setup::{Running, SOON, Setup};
+use crate::setup::{LONG_GRACE, Running, SHORT_GRACE, SOON, Setup};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_calls_end_and_are_reported() -> Result<()> {
     let setup = Setup::new(|_| Reply::hang()).await?;
-    let running = setup.run()?;
+    let mut config = setup.config()?;
+    config.grace = LONG_GRACE;
+    let running = Running::start(config)?;
     let mut ids = Vec::new();
     for n in 0..4 {
         ids.push(setup.start(n).await?);
@@ -45,7 +45,7 @@ async fn running_calls_end_and_are_reported() -> Result<()> {
 async fn what_cannot_finish_is_handed_back_without_a_retry() -> Result<()> {
     let setup = Setup::new(|_| Reply::hang()).await?;
     let mut config = setup.config()?;
-    config.grace = Duration::from_secs(2);
+    config.grace = SHORT_GRACE;
     let running = Running::start(config)?;
     let id = setup.start(1).await?;
     setup.at_work(1).await?;
@@ -73,7 +73,9 @@ async fn what_cannot_finish_is_handed_back_without_a_retry() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn drain_waits_for_the_work_and_not_without_an_announcement() -> Result<()> {
     let setup = Setup::new(|_| Reply::hang()).await?;
-    let running = setup.run()?;
+    let mut config = setup.config()?;
+    config.grace = LONG_GRACE;
+    let running = Running::start(config)?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let router = control::router(running.sidecar.clone(), prometheus::Registry::new());

@@ -142,9 +142,9 @@ async fn refused_calls_are_handed_back_and_use_no_retry() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lease_of_a_long_call_is_kept() -> Result<()> {
-    let setup = Setup::new(|_| Reply::output(json!({})).after(Duration::from_secs(4))).await?;
+    let setup = Setup::new(|_| Reply::output(json!({})).after(Duration::from_secs(12))).await?;
     let def = TaskDef {
-        response_timeout_seconds: Some(1),
+        response_timeout_seconds: Some(5),
         retry_delay_seconds: Some(0),
         ..TaskDef::named(&setup.task)
     };
