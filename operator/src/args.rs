@@ -134,8 +134,12 @@ pub fn main() -> ExitCode {
         Some(Command::Run(run)) => start(run),
         Some(Command::Crd) => {
             use std::io::Write as _;
-            let written = std::io::stdout().write_all(api::crd_yaml().as_bytes());
-            ended(written.context("writing"))
+            let made = api::crd_yaml().context("making the definition");
+            ended(made.and_then(|yaml| {
+                std::io::stdout()
+                    .write_all(yaml.as_bytes())
+                    .context("writing")
+            }))
         }
     }
 }

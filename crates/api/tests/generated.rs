@@ -5,7 +5,7 @@ use std::{env, fs, path::Path};
 #[test]
 fn the_definition_is_not_stale() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/conductorworkers.yaml");
-    let made = api::crd_yaml();
+    let made = api::crd_yaml().unwrap();
     if env::var_os("UPDATE").is_some_and(|v| v == "1") {
         fs::write(&path, &made).unwrap();
     }

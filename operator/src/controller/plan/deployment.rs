@@ -50,22 +50,29 @@ fn labels(key: &Key) -> Value {
 
 fn template(key: &Key, worker: &Worker) -> Value {
     let mut template = worker.template.clone();
-    let metadata = object(&mut template, "metadata");
-    // These belong to the pod, and are not the template's to choose.
-    metadata.remove("name");
-    metadata.remove("namespace");
-    let own = object(metadata, "labels");
-    if let Value::Object(labels) = labels(key) {
-        for (label, value) in labels {
-            // What the user set wins; the worker's label cannot be set by them.
-            own.entry(label).or_insert(value);
-        }
-    }
-    object(metadata, "annotations")
-        .entry("kubectl.kubernetes.io/default-container")
-        .or_insert_with(|| json!(worker.handler.container));
+    edit(&mut template, "metadata", |metadata| {
+        // These belong to the pod, and are not the template's to choose.
+        metadata.remove("name");
+        metadata.remove("namespace");
+        edit(metadata, "labels", |own| {
+            if let Value::Object(labels) = labels(key) {
+                for (label, value) in labels {
+                    // What the user set wins; the worker's label cannot be set by them.
+                    own.entry(label).or_insert(value);
+                }
+            }
+        });
+        edit(metadata, "annotations", |own| {
+            own.entry("kubectl.kubernetes.io/default-container")
+                .or_insert_with(|| json!(worker.handler.container));
+        });
+    });
+    edit(&mut template, "spec", |spec| prepare_pod(spec, worker));
+    Value::Object(template)
+}
 
-    let spec = object(&mut template, "spec");
+/// The pods' spec: time to stop, and the sidecar.
+fn prepare_pod(spec: &mut Map<String, Value>, worker: &Worker) {
     spec.insert(
         "terminationGracePeriodSeconds".to_owned(),
         json!(worker.grace.as_secs()),
@@ -83,7 +90,6 @@ fn template(key: &Key, worker: &Worker) -> Value {
         Value::Array(init) => init.push(sidecar(worker)),
         other => *other = json!([sidecar(worker)]),
     }
-    Value::Object(template)
 }
 
 /// A regular container: it must not stop before the running tasks are done.
@@ -96,13 +102,14 @@ fn prepare(container: &mut Map<String, Value>, worker: &Worker) {
             _ => {}
         }
     }
-    let hooks = object(container, "lifecycle");
-    if hooks.get("preStop").is_none_or(Value::is_null) {
-        hooks.insert(
-            "preStop".to_owned(),
-            json!({"httpGet": {"path": "/drain", "port": SIDECAR_PORT}}),
-        );
-    }
+    edit(container, "lifecycle", |hooks| {
+        if hooks.get("preStop").is_none_or(Value::is_null) {
+            hooks.insert(
+                "preStop".to_owned(),
+                json!({"httpGet": {"path": "/drain", "port": SIDECAR_PORT}}),
+            );
+        }
+    });
 }
 
 /// The sidecar. No startup probe and no postStart: the handler starts after it, so waiting
@@ -165,14 +172,13 @@ fn escaped(value: &str) -> String {
     value.replace('$', "$$")
 }
 
-/// The object of this name, made where there is none (or something else).
-fn object<'a>(parent: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
+/// Edits the object of this name, made where there is none (or something else).
+fn edit(parent: &mut Map<String, Value>, name: &str, change: impl FnOnce(&mut Map<String, Value>)) {
     let value = parent.entry(name).or_insert(Value::Null);
-    if !value.is_object() {
-        *value = Value::Object(Map::new());
-    }
-    match value {
+    let mut map = match value.take() {
         Value::Object(map) => map,
-        _ => unreachable!("made an object above"),
-    }
+        _ => Map::new(),
+    };
+    change(&mut map);
+    *value = Value::Object(map);
 }
