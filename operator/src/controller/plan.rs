@@ -12,6 +12,7 @@
 
 mod conditions;
 mod deployment;
+mod measured;
 mod scale;
 mod status;
 

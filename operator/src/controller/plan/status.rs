@@ -5,15 +5,16 @@
 
 use std::time::Duration;
 
-use api::{ConductorWorkerStatus, ScalingStatus, ScalingTerms, TaskStatus};
+use api::{ConductorWorkerStatus, ScalingStatus};
 use jiff::Timestamp;
-use scaling::{Decision, Reason};
+use scaling::Reason;
 
 use super::{
     Event,
     conditions::{Conditions, Tri},
+    measured::{measure, size, terms},
     same_template,
-    scale::{Scaled, is_behind, is_stale, readings},
+    scale::{Scaled, is_behind, readings},
 };
 use crate::{
     WORKER_LABEL,
@@ -144,9 +145,7 @@ pub(super) fn status(
     };
     // Before the first round, what was measured last stays.
     if let Some(round) = round {
-        status.tasks = tasks(observed, worker, round, now);
-        status.queue = status.tasks.iter().map(|t| t.queue).sum();
-        status.in_flight = status.tasks.iter().map(|t| t.in_flight).sum();
+        measure(&mut status, observed, worker, round, now);
     }
 
     let failing = round.and_then(|r| r.queues.values().find_map(|q| q.failing.as_ref()));
@@ -204,6 +203,29 @@ pub(super) fn status(
     }
     status.conditions = conditions.done();
     status
+}
+
+fn scaling_status(
+    last: &ConductorWorkerStatus,
+    scaled: &Scaled,
+    memory: &Memory,
+    wall: Timestamp,
+) -> ScalingStatus {
+    let since = last
+        .scaling
+        .as_ref()
+        .filter(|s| s.desired == scaled.desired && s.reason == scaled.reason)
+        .map_or_else(
+            || super::conditions::written(wall),
+            |s| s.decided_at.clone(),
+        );
+    ScalingStatus {
+        desired: scaled.desired,
+        reason: scaled.reason.to_owned(),
+        message: scaled.message.clone(),
+        decided_at: since,
+        terms: memory.decided.as_ref().map(|d| terms(&d.decision)),
+    }
 }
 
 // === the conditions ===
@@ -420,88 +442,4 @@ fn is_worth_a_word(reason: &str) -> bool {
     ]
     .iter()
     .any(|r| r.as_str() == reason)
-}
-
-// === what is measured ===
-
-fn tasks(observed: &Observed, worker: &Worker, round: &Round, now: Now) -> Vec<TaskStatus> {
-    worker
-        .tasks
-        .iter()
-        .map(|task| TaskStatus {
-            name: task.queue.task_type().to_owned(),
-            domain: task.queue.domain().unwrap_or_default().to_owned(),
-            queue: size(observed, round, &task.queue, now),
-            in_flight: readings(observed, round, now)
-                .filter_map(|(_, reading)| reading?.tasks.get(&task.queue))
-                .map(|task| task.in_flight)
-                .sum(),
-        })
-        .collect()
-}
-
-/// A queue's size, if it is not too old.
-fn size(
-    observed: &Observed,
-    round: &Round,
-    queue: &conductor_client::QueueName,
-    now: Now,
-) -> Option<u64> {
-    let (at, size) = round.queues.get(queue)?.size?;
-    (!is_stale(now.clock.seconds_since(at), observed.tick)).then_some(size)
-}
-
-fn scaling_status(
-    last: &ConductorWorkerStatus,
-    scaled: &Scaled,
-    memory: &Memory,
-    wall: Timestamp,
-) -> ScalingStatus {
-    let since = last
-        .scaling
-        .as_ref()
-        .filter(|s| s.desired == scaled.desired && s.reason == scaled.reason)
-        .map_or_else(
-            || super::conditions::written(wall),
-            |s| s.decided_at.clone(),
-        );
-    ScalingStatus {
-        desired: scaled.desired,
-        reason: scaled.reason.to_owned(),
-        message: scaled.message.clone(),
-        decided_at: since,
-        terms: memory.decided.as_ref().map(|d| terms(&d.decision)),
-    }
-}
-
-fn terms(decision: &Decision) -> ScalingTerms {
-    let terms = &decision.terms;
-    ScalingTerms {
-        load: rounded(terms.load),
-        drain: rounded(terms.drain),
-        need: rounded(terms.need),
-        want: rounded(terms.want),
-        backlog: rounded(terms.backlog),
-        running: terms.running,
-        execution_seconds: rounded(execution_seconds(decision)),
-        start_up_seconds: rounded(terms.start_up_seconds),
-    }
-}
-
-fn execution_seconds(decision: &Decision) -> f64 {
-    let tasks = &decision.terms.tasks;
-    let backlog: f64 = tasks.iter().map(|t| t.backlog).sum();
-    // Without a backlog each weighs the same.
-    let weight = |own: f64| if backlog > 0.0 { own } else { 1.0 };
-    let all: f64 = tasks.iter().map(|t| weight(t.backlog)).sum();
-    let sum: f64 = tasks
-        .iter()
-        .map(|t| weight(t.backlog) * t.execution_seconds)
-        .sum();
-    if all > 0.0 { sum / all } else { 0.0 }
-}
-
-/// To what is worth reading; what fades away then becomes still.
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

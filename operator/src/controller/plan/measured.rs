@@ -1,0 +1,80 @@
+//! What is measured: the part of a status that is never still.
+
+use api::{ConductorWorkerStatus, ScalingTerms, TaskStatus};
+use conductor_client::QueueName;
+use scaling::Decision;
+
+use super::scale::{is_stale, readings};
+use crate::{
+    controller::observed::{Now, Observed},
+    sampling::Round,
+    worker::Worker,
+};
+
+/// Writes what a round showed: the tasks, and their totals.
+pub(super) fn measure(
+    status: &mut ConductorWorkerStatus,
+    observed: &Observed,
+    worker: &Worker,
+    round: &Round,
+    now: Now,
+) {
+    status.tasks = tasks(observed, worker, round, now);
+    status.queue = status.tasks.iter().map(|t| t.queue).sum();
+    status.in_flight = status.tasks.iter().map(|t| t.in_flight).sum();
+}
+
+fn tasks(observed: &Observed, worker: &Worker, round: &Round, now: Now) -> Vec<TaskStatus> {
+    worker
+        .tasks
+        .iter()
+        .map(|task| TaskStatus {
+            name: task.queue.task_type().to_owned(),
+            domain: task.queue.domain().unwrap_or_default().to_owned(),
+            queue: size(observed, round, &task.queue, now),
+            in_flight: readings(observed, round, now)
+                .filter_map(|(_, reading)| reading?.tasks.get(&task.queue))
+                .map(|task| task.in_flight)
+                .sum(),
+        })
+        .collect()
+}
+
+/// A queue's size, if it is not too old.
+pub(super) fn size(observed: &Observed, round: &Round, queue: &QueueName, now: Now) -> Option<u64> {
+    let (at, size) = round.queues.get(queue)?.size?;
+    (!is_stale(now.clock.seconds_since(at), observed.tick)).then_some(size)
+}
+
+/// What a decision was made from.
+pub(super) fn terms(decision: &Decision) -> ScalingTerms {
+    let terms = &decision.terms;
+    ScalingTerms {
+        load: rounded(terms.load),
+        drain: rounded(terms.drain),
+        need: rounded(terms.need),
+        want: rounded(terms.want),
+        backlog: rounded(terms.backlog),
+        running: terms.running,
+        execution_seconds: rounded(execution_seconds(decision)),
+        start_up_seconds: rounded(terms.start_up_seconds),
+    }
+}
+
+fn execution_seconds(decision: &Decision) -> f64 {
+    let tasks = &decision.terms.tasks;
+    let backlog: f64 = tasks.iter().map(|t| t.backlog).sum();
+    // Without a backlog each weighs the same.
+    let weight = |own: f64| if backlog > 0.0 { own } else { 1.0 };
+    let all: f64 = tasks.iter().map(|t| weight(t.backlog)).sum();
+    let sum: f64 = tasks
+        .iter()
+        .map(|t| weight(t.backlog) * t.execution_seconds)
+        .sum();
+    if all > 0.0 { sum / all } else { 0.0 }
+}
+
+/// To what is worth reading; what fades away then becomes still.
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
