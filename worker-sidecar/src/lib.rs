@@ -9,7 +9,7 @@
 //!
 //! A slot is taken before a poll and travels with the task that the poll brings, so that a
 //! task never waits in memory while its lease runs. A poll in the air is never cancelled:
-//! the server would hand its task to nobody. [`rule`], [`outcome`], [`result`], [`reason`],
+//! the server would hand its task to nobody. [`rule`], [`outcome`], [`task_result`], [`result`], [`reason`],
 //! [`backoff`] and [`sketch`] decide and do nothing else; [`pipeline`] is the only file that
 //! spawns.
 //!
@@ -50,6 +50,7 @@ pub mod execute;
 pub mod handler;
 pub mod outcome;
 pub mod reason;
+pub mod task_result;
 
 pub mod lease;
 pub mod report;

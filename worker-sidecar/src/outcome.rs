@@ -5,23 +5,20 @@ use std::{fmt::Write as _, time::Duration};
 use bytes::Bytes;
 use conductor_client::TaskLog;
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
     config::StatusSet,
     reason::{self, Reason},
+    task_result::{is_task_result, task_result},
 };
-
-/// A handler that answers with this type says all of the result itself.
-pub const TASK_RESULT: &str = "application/vnd.conductor.task-result+json";
 
 /// A task that is handed back again and again is failed after so long, so that nothing
 /// circles for ever.
 const CIRCLING_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// `callbackAfterSeconds` of a 202 that names no time.
-const DEFAULT_DEFERRAL: u64 = 60;
+pub(crate) const DEFAULT_DEFERRAL: u64 = 60;
 
 /// How a task's stay at the handler ended.
 #[derive(Debug)]
@@ -354,105 +351,12 @@ fn as_object(json: Box<RawValue>) -> Box<RawValue> {
     RawValue::from_string(wrapped).unwrap_or(json)
 }
 
-fn empty() -> Box<RawValue> {
+pub(crate) fn empty() -> Box<RawValue> {
     serde_json::value::to_raw_value(&serde_json::Map::new()).unwrap_or_default()
 }
 
-fn is_task_result(answer: &Answer) -> bool {
-    reason::media_type(&answer.content_type) == TASK_RESULT
-}
-
-/// The statuses a handler may give.
-#[derive(Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum Said {
-    Completed,
-    InProgress,
-    Failed,
-    FailedWithTerminalError,
-    Canceled,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Given {
-    status: Said,
-    #[serde(default)]
-    output_data: Option<Box<RawValue>>,
-    #[serde(default)]
-    reason_for_incompletion: Option<String>,
-    #[serde(default)]
-    callback_after_seconds: Option<u64>,
-    #[serde(default)]
-    logs: Option<Vec<Line>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Text(String),
-    Full(TaskLog),
-}
-
-fn task_result(answer: &Answer, now: Timestamp) -> Outcome {
-    let bad = |why: &dyn std::fmt::Display| {
-        Outcome::failed(
-            End::Terminal(Fault::BadResult),
-            Reason::new(&format!("the handler's task result cannot be read: {why}")),
-        )
-    };
-    let given: Given = match serde_json::from_slice(&answer.body) {
-        Ok(given) => given,
-        Err(why) => return bad(&why),
-    };
-    let output = given.output_data.filter(|json| json.get() != "null");
-    if output
-        .as_ref()
-        .is_some_and(|json| !json.get().starts_with('{'))
-    {
-        return bad(&"outputData is not a JSON object");
-    }
-    let end = match given.status {
-        Said::Completed => End::Completed,
-        Said::Failed => End::Failed(Fault::Handler),
-        Said::FailedWithTerminalError => End::Terminal(Fault::Handler),
-        Said::Canceled => End::Canceled,
-        Said::InProgress => {
-            let header = answer
-                .retry_after
-                .as_deref()
-                .and_then(|h| retry_after(h, now));
-            let after = given.callback_after_seconds.or(header);
-            End::Deferred {
-                after: after.unwrap_or(DEFAULT_DEFERRAL),
-            }
-        }
-    };
-    let mut logs: Vec<TaskLog> = given
-        .logs
-        .unwrap_or_default()
-        .into_iter()
-        .map(TaskLog::from)
-        .collect();
-    let reason = given.reason_for_incompletion.map(|text| {
-        let reason = Reason::new(&text);
-        logs.extend(reason.rest.map(line));
-        reason.text
-    });
-    let output = match end {
-        End::Completed => Some(output.unwrap_or_else(empty)),
-        _ => output,
-    };
-    Outcome {
-        end,
-        output,
-        reason,
-        logs,
-    }
-}
-
 /// `Retry-After` in seconds from now: a number or an HTTP date.
-fn retry_after(header: &str, now: Timestamp) -> Option<u64> {
+pub(crate) fn retry_after(header: &str, now: Timestamp) -> Option<u64> {
     let header = header.trim();
     if let Ok(seconds) = header.parse() {
         return Some(seconds);
@@ -462,19 +366,10 @@ fn retry_after(header: &str, now: Timestamp) -> Option<u64> {
     Some(u64::try_from(millis).unwrap_or(0).div_ceil(1000))
 }
 
-fn line(log: String) -> TaskLog {
+pub(crate) fn line(log: String) -> TaskLog {
     TaskLog {
         log,
         created_time: 0,
-    }
-}
-
-impl From<Line> for TaskLog {
-    fn from(given: Line) -> Self {
-        match given {
-            Line::Text(log) => line(log),
-            Line::Full(log) => log,
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The status table, row by row.
 
 use super::*;
+use crate::task_result::TASK_RESULT;
 
 const NOW: &str = "2026-11-24T12:00:00Z";
 const JSON: &str = "application/json";

@@ -29,7 +29,7 @@ pub struct Stats {
     pub observed_at: i64,
     /// It is shutting down: it polls no more.
     pub draining: bool,
-    /// It was told to take no more work for now.
+    /// It was told to take no more work for now. Always false: nothing tells it so yet.
     pub cordoned: bool,
     /// The handler takes calls.
     pub handler_ready: bool,
