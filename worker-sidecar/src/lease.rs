@@ -1,9 +1,16 @@
 //! Keeps a task's lease while it is in work.
 
-use std::{convert::Infallible, future::pending, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, pending},
+    time::Duration,
+};
 
 use conductor_client::{Client, Kind, Task};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Mutex, MutexGuard, Notify, watch},
+    time::Instant,
+};
 
 use crate::{backoff::Backoff, metrics::TaskMetrics};
 
@@ -43,6 +50,39 @@ impl Schedule {
     }
 }
 
+/// How long an extension stays in the air once a report wants to follow it.
+const GIVES_WAY: Duration = Duration::from_secs(1);
+
+/// Of a task's reports and extensions one is in the air at a time: the server reads the task
+/// and writes it back, and an extension that crosses a report could undo it.
+#[derive(Debug, Default)]
+pub struct Air {
+    one: Mutex<()>,
+    wanted: Notify,
+}
+
+impl Air {
+    /// For a report, until dropped. An extension that is in the air gives way soon.
+    pub async fn for_report(&self) -> MutexGuard<'_, ()> {
+        self.wanted.notify_waiters();
+        self.one.lock().await
+    }
+
+    /// An extension's attempt, when there is no report in the air; none if that took too long.
+    async fn extend<T>(&self, patience: Duration, attempt: impl Future<Output = T>) -> Option<T> {
+        let _one = self.one.lock().await;
+        let wanted = async {
+            self.wanted.notified().await;
+            tokio::time::sleep(GIVES_WAY).await;
+        };
+        tokio::select! {
+            biased;
+            done = tokio::time::timeout(patience, attempt) => done.ok(),
+            () = wanted => None,
+        }
+    }
+}
+
 /// Extends the task's lease until dropped. When the server does not know the task any more
 /// there is nothing left to keep: `gone` becomes true, and nothing more is sent.
 pub async fn keep(
@@ -51,6 +91,7 @@ pub async fn keep(
     worker_id: &str,
     metrics: &TaskMetrics,
     gone: &watch::Sender<bool>,
+    air: &Air,
 ) -> Infallible {
     let lease = Duration::from_secs(task.response_timeout_seconds());
     let Some(schedule) = Schedule::new(lease) else {
@@ -62,13 +103,13 @@ pub async fn keep(
         tokio::time::sleep(pause).await;
         let began = Instant::now();
         let extend = client.extend_lease(task.workflow_id(), task.task_id(), worker_id);
-        let failure = match tokio::time::timeout(schedule.patience(), extend).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => {
+        let failure = match air.extend(schedule.patience(), extend).await {
+            Some(Ok(())) => None,
+            Some(Err(error)) => {
                 tracing::warn!(task = task.task_id(), failures, %error, "the lease was not extended");
                 Some((error.kind(), error.status()))
             }
-            Err(_) => {
+            None => {
                 tracing::warn!(
                     task = task.task_id(),
                     failures,
@@ -127,6 +168,30 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_extension_gives_way_to_a_report_and_waits_for_one() {
+        let patience = Duration::from_secs(100);
+        let air = Air::default();
+        let began = Instant::now();
+        let report = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let _one = air.for_report().await;
+            assert_eq!(began.elapsed(), Duration::from_secs(5) + GIVES_WAY);
+        };
+        let hangs = air.extend(patience, pending::<()>());
+        assert_eq!(tokio::join!(hangs, report).0, None);
+
+        let one = air.for_report().await;
+        let began = Instant::now();
+        let report = async {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            drop(one);
+        };
+        let extended = air.extend(patience, async { began.elapsed() });
+        let (after, ()) = tokio::join!(extended, report);
+        assert_eq!(after, Some(Duration::from_secs(7)));
     }
 
     #[test]

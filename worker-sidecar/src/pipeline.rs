@@ -12,7 +12,7 @@ use crate::{
     config::{Config, TaskConfig},
     execute::{self, Executor},
     handler::Handler,
-    lease,
+    lease::{self, Air},
     metrics::{Metrics, TaskMetrics},
     outcome::{Cause, Circumstances, End, Ended, Outcome, judge},
     poll::{Brake, Delivery, Poller},
@@ -159,9 +159,10 @@ impl Sidecar {
         let Delivery { task, slot, at } = delivery;
         let stay = lane.tally.arrive(at, first_wait(&task));
         let gone = watch::Sender::new(false);
+        let air = Air::default();
         let work = async {
             let outcome = self.execute(&lane, &task, slot.is_some(), at, &gone).await;
-            self.report(&lane, &task, at, outcome).await;
+            self.report(&lane, &task, at, outcome, &air).await;
         };
         let lease = lease::keep(
             &self.client,
@@ -169,6 +170,7 @@ impl Sidecar {
             &self.config.worker_id,
             &lane.metrics,
             &gone,
+            &air,
         );
         tokio::select! {
             () = work => {}
@@ -275,7 +277,7 @@ impl Sidecar {
         around_poll_timeout(outcome, task.poll_timeout_seconds(), waited)
     }
 
-    async fn report(&self, lane: &Lane, task: &Task, at: Instant, outcome: Outcome) {
+    async fn report(&self, lane: &Lane, task: &Task, at: Instant, outcome: Outcome, air: &Air) {
         tracing::debug!(
             task = task.task_id(), task_type = lane.task.name, end = ?outcome.end,
             reason = outcome.reason, ms = at.elapsed().as_millis(), "ended"
@@ -283,7 +285,7 @@ impl Sidecar {
         lane.tally.ended(&outcome);
         lane.metrics.ended(&outcome);
         let report = report(task, &self.config.worker_id, outcome, stats::now_ms());
-        report::send(&self.client, &report, &lane.metrics).await;
+        report::send(&self.client, &report, &lane.metrics, air).await;
     }
 
     fn poller(&self, number: usize) -> Poller {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use conductor_client::{Client, Error, Kind, TaskResult};
 use tokio::time::Instant;
 
-use crate::{backoff::Backoff, metrics::TaskMetrics, result::Report};
+use crate::{backoff::Backoff, lease::Air, metrics::TaskMetrics, result::Report};
 
 /// A 500 that is marked as not retryable is mostly our own mistake, but `SQLite` servers that
 /// are busy answer so too: repeated for so long, not for ever.
@@ -39,16 +39,18 @@ fn next(kind: Kind, doubtful: bool, failures: u32, since_first: Duration, random
     }
 }
 
-/// Sends it. Repeats may be sent: the server takes the first and ignores the others.
-pub async fn send(client: &Client, report: &Report, metrics: &TaskMetrics) -> Sent {
+/// Sends it. Repeats may be sent: the server takes the first and ignores the others. The lease
+/// may be extended between them.
+pub async fn send(client: &Client, report: &Report, metrics: &TaskMetrics, air: &Air) -> Sent {
     let update = &report.update;
     let began = Instant::now();
     let mut failures = 0;
-    loop {
+    let _to_the_end = loop {
+        let turn = air.for_report().await;
         let attempt = Instant::now();
         let sent = client.update_task(update).await;
         metrics.updated(attempt.elapsed(), failure(&sent));
-        let Err(error) = sent else { break };
+        let Err(error) = sent else { break turn };
         failures += 1;
         let next = next(
             error.kind(),
@@ -59,6 +61,7 @@ pub async fn send(client: &Client, report: &Report, metrics: &TaskMetrics) -> Se
         );
         match next {
             Next::Again(pause) => {
+                drop(turn);
                 warn(update, failures, &error);
                 tokio::time::sleep(pause).await;
             }
@@ -71,7 +74,7 @@ pub async fn send(client: &Client, report: &Report, metrics: &TaskMetrics) -> Se
                 return Sent::GivenUp;
             }
         }
-    }
+    };
     for line in &report.more_logs {
         let attempt = Instant::now();
         let sent = client.log_task(&update.task_id, line).await;

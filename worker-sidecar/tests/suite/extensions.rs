@@ -1,0 +1,104 @@
+//! Extensions of a lease beside reports of the same task: a Conductor that is slow to take one.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
+use harness::{Handler, Reply, eventually};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use worker_sidecar::config::{Config, HandlerConfig, TaskConfig};
+
+use crate::setup::{Running, SOON};
+
+const LEASE: u64 = 3;
+
+/// The first report stays in the air for so long, and then fails.
+const SLOW: Duration = Duration::from_secs(2 * LEASE);
+
+#[derive(Default)]
+struct Slow {
+    polled: AtomicBool,
+    seen: Mutex<Vec<&'static str>>,
+}
+
+impl Slow {
+    /// Notes what happens; how often that has happened now.
+    fn note(&self, what: &'static str) -> usize {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push(what);
+        seen.iter().filter(|w| **w == what).count()
+    }
+
+    fn seen(&self) -> Vec<&'static str> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+}
+
+async fn poll(State(slow): State<Arc<Slow>>) -> Json<Value> {
+    if slow.polled.swap(true, Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        return Json(json!([]));
+    }
+    Json(
+        json!([{"taskId": "i", "workflowInstanceId": "w", "taskType": "t", "status": "IN_PROGRESS",
+        "inputData": {}, "responseTimeoutSeconds": LEASE}]),
+    )
+}
+
+async fn update(State(slow): State<Arc<Slow>>, Json(result): Json<Value>) -> StatusCode {
+    if result["extendLease"] == true {
+        slow.note("extension");
+    } else if slow.note("report") == 1 {
+        tokio::time::sleep(SLOW).await;
+        slow.note("refusal");
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
+    StatusCode::OK
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn none_is_sent_while_a_report_is_in_the_air() -> Result<()> {
+    let slow = Arc::new(Slow::default());
+    let router = Router::new()
+        .route("/api/tasks/poll/batch/{type}", get(poll))
+        .route("/api/tasks", post(update))
+        .with_state(slow.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let base = format!("http://{}", listener.local_addr()?);
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let handler = Handler::start(|_| Reply::output(json!({}))).await?;
+    let mut config = Config::new(base.parse()?, vec![TaskConfig::new("t")], "w".to_owned());
+    config.handler = HandlerConfig::new(handler.port());
+    let running = Running::start(config)?;
+    eventually("the report is taken", SOON, async || {
+        let stats = running.sidecar.stats();
+        match (stats.tasks[0].completed, stats.in_flight) {
+            (1, 0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    // One was due all the while: it comes between the reports, and none after them.
+    tokio::time::sleep(Duration::from_secs(LEASE)).await;
+    let seen = slow.seen();
+    ensure!(
+        seen == ["report", "refusal", "extension", "report"],
+        "{seen:?}"
+    );
+    running.end().await?;
+    server.abort();
+    Ok(())
+}
