@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::dev;
+use crate::{dev, load::LoadOptions};
 
 /// The exit status of a bad value (sysexits' `EX_USAGE`).
 const USAGE: u8 = 64;
@@ -106,7 +106,7 @@ impl Args {
         let options = dev::Options {
             files,
             commands: command,
-            load: load.map(|count| dev::LoadOptions { count, rate, input }),
+            load: load.map(|count| LoadOptions { count, rate, input }),
             listen,
             tick: Duration::from_secs_f64(tick),
         };

@@ -16,7 +16,7 @@ use scaling::{Policy, State, TaskPolicy};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    load,
+    load::{self, LoadOptions},
     manifest::Manifests,
     pool::{PodTemplate, Pool},
     report::{Progress, Summary},
@@ -34,14 +34,6 @@ pub(crate) struct Options {
     pub(crate) load: Option<LoadOptions>,
     pub(crate) listen: SocketAddr,
     pub(crate) tick: Duration,
-}
-
-/// Which load is to be made.
-#[derive(Debug)]
-pub(crate) struct LoadOptions {
-    pub(crate) count: usize,
-    pub(crate) rate: Option<f64>,
-    pub(crate) input: String,
 }
 
 /// Runs until the load is done, or until Ctrl-C. True if the load, where there was one, went well.

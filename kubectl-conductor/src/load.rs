@@ -6,7 +6,15 @@ use anyhow::{Context, Result};
 use conductor_client::{Client, StartWorkflow, Workflow, WorkflowDef, WorkflowStatus};
 use tokio_util::sync::CancellationToken;
 
-use crate::{dev::LoadOptions, report::Summary};
+use crate::report::Summary;
+
+/// Which load is to be made.
+#[derive(Debug)]
+pub(crate) struct LoadOptions {
+    pub(crate) count: usize,
+    pub(crate) rate: Option<f64>,
+    pub(crate) input: String,
+}
 
 /// Starts the workflows, waits for all of them, and says what became of them. When `stop`
 /// comes first, what was started until then counts.
