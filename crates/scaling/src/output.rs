@@ -133,7 +133,11 @@ impl Decision {
         } else {
             format!("{from} → {to} {noun}")
         };
-        let seen = format!("{} tasks wait, {} run", t.queue, t.running);
+        let waiting = match t.queue {
+            1 => "1 task waits".to_owned(),
+            n => format!("{n} tasks wait"),
+        };
+        let seen = format!("{waiting}, {} run", t.running);
         let why = match self.reason {
             Reason::Steady if t.queue == 0 && t.running == 0 => "no work".to_owned(),
             Reason::ScaledUp if t.drain > t.load => format!(
