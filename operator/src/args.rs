@@ -314,11 +314,7 @@ fn health(ready: Arc<AtomicBool>) -> Router {
 
 /// The pod's name, where it runs in one.
 fn instance() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| crate::FIELD_MANAGER.to_owned())
+    runtime::host_name().unwrap_or_else(|| crate::FIELD_MANAGER.to_owned())
 }
 
 #[cfg(test)]

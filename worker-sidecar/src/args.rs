@@ -434,8 +434,8 @@ fn number<T: std::str::FromStr + PartialOrd + Display + Copy>(
 fn host_name() -> Option<String> {
     let from_env = std::env::var("HOSTNAME").ok();
     from_env
-        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
         .map(|name| name.trim().to_owned())
+        .or_else(runtime::host_name)
 }
 
 #[cfg(test)]

@@ -38,12 +38,9 @@ impl Backoff {
         }
     }
 
-    /// The pause after so many failures in a row, at least 1. Half of it is random, so that
-    /// pods which failed together do not come back together.
+    /// The pause after so many failures in a row, at least 1.
     pub fn pause(self, failures: u32, random: f64) -> Duration {
-        let doublings = failures.saturating_sub(1).min(31);
-        let full = self.first.saturating_mul(1 << doublings).min(self.max);
-        full.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
+        runtime::backoff::pause(self.first, self.max, failures, random)
     }
 
     /// The same where the other side named a time itself: never sooner than that, as far as

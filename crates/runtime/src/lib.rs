@@ -9,9 +9,12 @@
 //! Nothing here knows Kubernetes or Conductor.
 
 pub mod admin;
+pub mod backoff;
+mod host;
 mod shutdown;
 pub mod telemetry;
 
+pub use host::host_name;
 pub use shutdown::shutdown_signal;
 
 /// Makes ring the process's TLS provider. Each program calls it first, and each test that

@@ -5,12 +5,9 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// The pause after that many failures in a row: doubled each time, and between half and all of
-/// it by `random`, from 0 to 1, so that what failed together is not tried again together.
+/// The pause after that many failures in a row; `random` is from 0 to 1.
 pub(super) fn pause(failures: u32, random: f64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    let whole = FIRST.saturating_mul(1 << doublings).min(LONGEST);
-    whole.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
+    runtime::backoff::pause(FIRST, LONGEST, failures, random)
 }
 
 #[cfg(test)]
