@@ -7,7 +7,6 @@ use axum::{
     http::HeaderMap,
 };
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use super::{
     AppState,
@@ -100,46 +99,52 @@ pub(super) async fn update_v2(State(shared): AppState, headers: HeaderMap, body:
     }
 }
 
+/// `/tasks/{workflow}/{reference}/{status}`.
+type Reference = Path<(String, String, String)>;
+
 pub(super) async fn update_by_reference(
     State(shared): AppState,
-    Path((workflow_id, reference, status)): Path<(String, String, String)>,
+    Path(path): Reference,
     query: Query,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result {
-    let output: Map<String, Value> = read(&headers, &body)?;
-    let by = ByReference {
-        workflow_id: &workflow_id,
-        reference: &reference,
-        status: &status,
-        worker_id: query.get("workerid"),
-    };
+    let output = read(&headers, &body)?;
+    let by = by_reference(&path, &query);
     let updated = shared.call(|state, now| state.update_by_reference(&by, output, now))?;
     Ok(updated.map_or(Answer::Empty, Answer::Text))
 }
 
 pub(super) async fn update_by_reference_sync(
     State(shared): AppState,
-    Path((workflow_id, reference, status)): Path<(String, String, String)>,
+    Path(path): Reference,
     query: Query,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result {
-    let output: Map<String, Value> = read(&headers, &body)?;
-    let by = ByReference {
-        workflow_id: &workflow_id,
-        reference: &reference,
-        status: &status,
-        worker_id: query.get("workerid"),
-    };
+    let output = read(&headers, &body)?;
+    let by = by_reference(&path, &query);
     shared.call(
         |state, now| match state.update_by_reference(&by, output, now)? {
-            Some(_) => state.workflow_json(&workflow_id, true).map(Answer::Json),
+            Some(_) => state.workflow_json(by.workflow_id, true).map(Answer::Json),
             None => Err(Refused::missing(format!(
-                "Found no running task {reference} of workflow {workflow_id} to update"
+                "Found no running task {} of workflow {} to update",
+                by.reference, by.workflow_id
             ))),
         },
     )
+}
+
+fn by_reference<'a>(
+    (workflow_id, reference, status): &'a (String, String, String),
+    query: &'a Query,
+) -> ByReference<'a> {
+    ByReference {
+        workflow_id,
+        reference,
+        status,
+        worker_id: query.get("workerid"),
+    }
 }
 
 pub(super) async fn get(State(shared): AppState, Path(id): Path<String>) -> Result {
