@@ -70,11 +70,6 @@ impl State {
             blind_raise: None,
         }
     }
-
-    /// The learnt start-up, in seconds.
-    pub fn start_up_seconds(&self) -> f64 {
-        self.start_up
-    }
 }
 
 impl TaskState {
