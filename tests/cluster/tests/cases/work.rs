@@ -58,13 +58,7 @@ fn here(bed: &Bed, manifest: &str) -> Result<String> {
 pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Result<()> {
     let ledger = start_ledger(bed)?;
     // Two seconds each, so that the work outlasts the update, and every execution written down.
-    set_env(
-        bed,
-        &json!([
-            {"name": "GREET_MILLIS", "value": "2000"},
-            {"name": "GREET_LEDGER_URL", "value": ledger},
-        ]),
-    )?;
+    greet_in(bed, 2000, &ledger)?;
 
     let mut most = 0;
     let mut load = Load::new(bed, "greeting");
@@ -89,13 +83,7 @@ pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Resu
         ensure!(busy >= 2, "{busy} of {} pods are at work", before.len());
         Ok(Some(()))
     })?;
-    set_env(
-        bed,
-        &json!([
-            {"name": "GREET_MILLIS", "value": "1500"},
-            {"name": "GREET_LEDGER_URL", "value": ledger},
-        ]),
-    )?;
+    greet_in(bed, 1500, &ledger)?;
     let open = load.open()?;
     ensure!(
         open >= 50,
@@ -172,7 +160,12 @@ fn start_ledger(bed: &Bed) -> Result<String> {
     Ok(format!("http://{ip}:8080/ledger"))
 }
 
-fn set_env(bed: &Bed, env: &Value) -> Result<()> {
+/// A version of the greeter that takes so many milliseconds and writes to this ledger.
+fn greet_in(bed: &Bed, millis: u32, ledger: &str) -> Result<()> {
+    let env = json!([
+        {"name": "GREET_MILLIS", "value": millis.to_string()},
+        {"name": "GREET_LEDGER_URL", "value": ledger},
+    ]);
     let patch =
         json!([{"op": "add", "path": "/spec/template/spec/containers/0/env", "value": env}]);
     bed.kubectl(&[
