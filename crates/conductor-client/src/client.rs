@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 use crate::{
-    ApiBase, Error, PollData, QueueName, StartWorkflow, Task, TaskDef, TaskResult, Workflow,
-    WorkflowDef,
+    ApiBase, Error, Malformed, PollData, QueueName, StartWorkflow, Task, TaskDef, TaskResult,
+    Workflow, WorkflowDef,
 };
 
 /// The longest a poll may wait at the server: more is answered 400.
@@ -25,6 +26,8 @@ const IDLE: Duration = Duration::from_secs(50);
 
 /// A URL of 6 KB is below what Tomcat (8 KB) and common gateways take.
 const MAX_QUERY: usize = 6 * 1024;
+
+const BATCH_POLL: &str = "batch_poll";
 
 /// A client of one Conductor server. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
@@ -95,9 +98,19 @@ impl Client {
     }
 
     /// `GET /tasks/poll/batch/{type}`: up to `count` tasks. Never drop its future, as with
-    /// [`Client::poll`].
+    /// [`Client::poll`]. One that cannot be read makes an error of the whole answer.
     pub async fn batch_poll(&self, poll: BatchPoll<'_>) -> Result<Vec<Task>, Error> {
-        const CALL: &str = "batch_poll";
+        let each = self.batch_poll_each(poll).await?;
+        let all: Result<Vec<Task>, Malformed> = each.into_iter().collect();
+        all.map_err(|e| Error::nonsense(BATCH_POLL, e))
+    }
+
+    /// The same, where one task that cannot be read does not take the others with it: the
+    /// server has handed all of them out.
+    pub async fn batch_poll_each(
+        &self,
+        poll: BatchPoll<'_>,
+    ) -> Result<Vec<Result<Task, Malformed>>, Error> {
         let wait = poll.wait.min(LONG_POLL_MAX);
         let mut query = poll_query(poll.worker_id, poll.domain);
         query.push(("count", poll.count.clamp(1, MAX_BATCH).to_string()));
@@ -109,21 +122,54 @@ impl Client {
                 wait + PATIENCE,
             )
             .query(&query);
-        let body = send(CALL, request).await?;
+        let body = send(BATCH_POLL, request).await?;
         // Servers before October 2025 answer 204 where none is waiting.
         if body.is_empty() {
             return Ok(Vec::new());
         }
-        read(CALL, &body)
+        let tasks: Vec<Box<RawValue>> = read(BATCH_POLL, &body)?;
+        Ok(tasks.into_iter().map(Task::from_json).collect())
     }
 
     /// `POST /tasks`: reports a result. `Ok` also when the task was terminal already and the
     /// result thrown away; the server does not tell.
     pub async fn update_task(&self, result: &TaskResult) -> Result<(), Error> {
+        self.update_task_within(result, PATIENCE).await
+    }
+
+    /// The same, with the longest time that it may take.
+    pub async fn update_task_within(
+        &self,
+        result: &TaskResult,
+        patience: Duration,
+    ) -> Result<(), Error> {
         let request = self
-            .request(Method::POST, &["tasks"], PATIENCE)
+            .request(Method::POST, &["tasks"], patience)
             .json(result);
-        send("update_task", request).await.map(drop)
+        updated("update_task", request, &result.task_id).await
+    }
+
+    /// `POST /tasks/update-v2`: reports a result and polls for one more task of the same type
+    /// and domain, with `count` 1 and a wait of 100 ms at the server. Never drop its future,
+    /// as with [`Client::poll`]. Servers before December 2024 do not have it: [`Kind::Gone`],
+    /// or a 404 or 405.
+    ///
+    /// [`Kind::Gone`]: crate::Kind::Gone
+    pub async fn update_task_v2(
+        &self,
+        result: &TaskResult,
+        patience: Duration,
+    ) -> Result<Option<Result<Task, Malformed>>, Error> {
+        const CALL: &str = "update_task_v2";
+        let request = self
+            .request(Method::POST, &["tasks", "update-v2"], patience)
+            .json(result);
+        let body = send(CALL, request).await?;
+        if body.is_empty() {
+            return Ok(None);
+        }
+        let task: Box<RawValue> = read(CALL, &body)?;
+        Ok(Some(Task::from_json(task)))
     }
 
     /// `POST /tasks` with `extendLease`: the response time-out counts from now again.
@@ -152,7 +198,7 @@ impl Client {
                 status: "IN_PROGRESS",
                 extend_lease: true,
             });
-        send("extend_lease", request).await.map(drop)
+        updated("extend_lease", request, task_id).await
     }
 
     /// `POST /tasks/{id}/log`: adds a line to the task's log. The server takes any id.
@@ -342,6 +388,20 @@ async fn send(call: &'static str, request: RequestBuilder) -> Result<bytes::Byte
             Ok(body)
         }
         _ => Err(Error::answered(call, status, &headers, &body)),
+    }
+}
+
+/// The answer to an update is the task's id. A 200 with something else, such as the page of a
+/// gateway, comes from somebody who did not do it.
+async fn updated(call: &'static str, request: RequestBuilder, task_id: &str) -> Result<(), Error> {
+    let body = send(call, request).await?;
+    let said = body.trim_ascii();
+    let said = said.strip_prefix(b"\"").unwrap_or(said);
+    let said = said.strip_suffix(b"\"").unwrap_or(said);
+    if said == task_id.as_bytes() {
+        Ok(())
+    } else {
+        Err(Error::foreign(call, &body))
     }
 }
 

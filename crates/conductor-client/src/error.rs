@@ -62,7 +62,7 @@ impl Error {
         self.status
     }
 
-    /// True for a 500 that the server marks as not retryable, and for a 404 that is not
+    /// True for a 500 that the server marks as not retryable, and for a 404 or a 200 that is not
     /// Conductor's. Conductor answers so for most mistakes of the client, but also for a busy
     /// `SQLite` file: repeat it, but not for ever.
     pub fn is_doubtful(&self) -> bool {
@@ -89,6 +89,18 @@ impl Error {
 
     pub(crate) fn nonsense(call: &'static str, why: impl std::fmt::Display) -> Self {
         Self::refused(call, format!("the server's answer cannot be read: {why}"))
+    }
+
+    /// A success that Conductor did not send.
+    pub(crate) fn foreign(call: &'static str, body: &[u8]) -> Self {
+        let start: String = String::from_utf8_lossy(body).chars().take(80).collect();
+        Self {
+            call,
+            kind: Kind::Retryable { after: None },
+            status: Some(200),
+            doubtful: true,
+            message: format!("answered 200, but not by Conductor: {start:?}"),
+        }
     }
 
     pub(crate) fn refused(call: &'static str, message: String) -> Self {

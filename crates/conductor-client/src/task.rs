@@ -11,7 +11,8 @@ pub struct Task {
     head: Head,
 }
 
-/// A task without the ids that every task has.
+/// What should be a task and cannot be read as one: its ids are missing, or a field that the
+/// sidecar needs has another type.
 #[derive(Debug, thiserror::Error)]
 #[error("not a task: {0}")]
 pub struct Malformed(#[from] serde_json::Error);
@@ -283,7 +284,7 @@ pub enum UpdateStatus {
 
 /// The report on a task. Both ids must be the task's own: the server does not check that
 /// they belong together.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskResult {
     /// The workflow's id.
@@ -295,16 +296,16 @@ pub struct TaskResult {
     /// Overwrites the task's worker id, so always sent.
     pub worker_id: String,
     /// Replaces the task's output; a JSON object.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_data: Option<Box<RawValue>>,
     /// At most 500 characters are kept by the server.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_for_incompletion: Option<String>,
     /// With [`UpdateStatus::InProgress`]: how long polls do not see it.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub callback_after_seconds: u64,
     /// The server keeps the first ten of an update.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<TaskLog>,
 }
 
