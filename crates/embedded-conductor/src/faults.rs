@@ -39,7 +39,10 @@ impl On {
         match self {
             Self::Everything => true,
             Self::Polls => path.starts_with("tasks/poll/"),
-            Self::Updates => method == http::Method::POST && path.trim_end_matches('/') == "tasks",
+            Self::Updates => {
+                let path = path.trim_end_matches('/');
+                method == http::Method::POST && matches!(path, "tasks" | "tasks/update-v2")
+            }
             Self::Queues => path.starts_with("tasks/queue/"),
         }
     }

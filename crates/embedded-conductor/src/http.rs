@@ -25,13 +25,16 @@ const BODY_LIMIT: usize = 64 * 1024 * 1024;
 
 type AppState = axum::extract::State<Arc<Shared>>;
 
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+pub(crate) fn router(shared: Arc<Shared>, has_update_v2: bool) -> Router {
     // Routes of the same depth name their parameters alike, as the router wants it.
-    let api = Router::new()
+    let mut api = Router::new();
+    if has_update_v2 {
+        api = api.route("/tasks/update-v2", post(tasks::update_v2));
+    }
+    let api = api
         .route("/health", get(health))
         .route("/version", get(version))
         .route("/tasks", post(tasks::update))
-        .route("/tasks/update-v2", post(tasks::update_v2))
         .route("/tasks/poll/{a}", get(tasks::poll))
         .route("/tasks/poll/batch/{a}", get(tasks::batch_poll))
         .route("/tasks/{a}", get(tasks::get))

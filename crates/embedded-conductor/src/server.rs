@@ -31,6 +31,8 @@ pub struct Options {
     pub batch_fill: BatchFill,
     /// How many workflows that have ended are kept.
     pub keep_ended: usize,
+    /// Whether there is `update-v2`; servers before December 2024 have none.
+    pub has_update_v2: bool,
     /// After how many answers a connection is closed, as Tomcat does after 100.
     pub close_after: Option<u32>,
 }
@@ -41,6 +43,7 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             batch_fill: BatchFill::default(),
             keep_ended: 100_000,
+            has_update_v2: true,
             close_after: Some(100),
         }
     }
@@ -51,6 +54,7 @@ impl Default for Options {
 pub struct Embedded {
     shared: Arc<Shared>,
     close_after: Option<u32>,
+    has_update_v2: bool,
     addr: SocketAddr,
     timer: JoinHandle<()>,
     serving: Option<JoinHandle<()>>,
@@ -69,6 +73,7 @@ impl Embedded {
         let mut embedded = Self {
             shared,
             close_after: options.close_after,
+            has_update_v2: options.has_update_v2,
             addr,
             timer,
             serving: None,
@@ -124,7 +129,7 @@ impl Embedded {
     fn serve(&mut self, listener: TcpListener) {
         let connections = Connections {
             shared: self.shared.clone(),
-            router: http::router(self.shared.clone()),
+            router: http::router(self.shared.clone(), self.has_update_v2),
             close_after: self.close_after,
         };
         self.serving = Some(tokio::spawn(connections.accept(listener)));
