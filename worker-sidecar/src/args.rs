@@ -15,7 +15,9 @@ use runtime::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{self, Config, DEFAULT_TERMINAL, HandlerConfig, Payload, Probe, StatusSet},
+    config::{
+        self, Config, DEFAULT_TERMINAL, HandlerConfig, Payload, Probe, SpoolConfig, StatusSet,
+    },
     control,
     pipeline::Sidecar,
 };
@@ -113,6 +115,29 @@ pub struct Typed {
         global = true
     )]
     grace_period: String,
+    /// A folder for results that Conductor does not take for now; they outlive a restart of
+    /// the sidecar there [default: none, they are kept in memory].
+    #[arg(long, env = "SPOOL_DIR", value_name = "FOLDER", global = true)]
+    spool_dir: Option<String>,
+    /// The most that may lie there; no more tasks are taken while it is full.
+    #[arg(
+        long,
+        env = "SPOOL_SIZE",
+        value_name = "SIZE",
+        default_value = "64Mi",
+        global = true
+    )]
+    spool_size: String,
+    /// No more tasks of a type are taken, but single ones as a test, while the handler failed
+    /// so many of its last ones: 90%/20 is 18 of 20. off: always taken.
+    #[arg(
+        long,
+        env = "FAILURE_BREAKER",
+        value_name = "SHARE/N",
+        default_value = "90%/20",
+        global = true
+    )]
+    failure_breaker: String,
     /// Where metrics, health, stats and drain are served.
     #[arg(
         long,
@@ -272,6 +297,9 @@ impl Typed {
             terminal_status_codes,
             payload_limit,
             grace_period,
+            spool_dir,
+            spool_size,
+            failure_breaker,
             listen: _,
             log_level,
             log_format,
@@ -296,6 +324,15 @@ impl Typed {
                     payload_limit: LIMIT.read(&payload_limit, config::parse_bytes)?,
                 },
                 grace: GRACE.read(&grace_period, config::parse_duration)?,
+                spool: {
+                    let limit = SPOOL_SIZE.read(&spool_size, config::parse_bytes)? as u64;
+                    let dir = spool_dir.filter(|dir| !dir.is_empty());
+                    dir.map(|dir| SpoolConfig {
+                        dir: dir.into(),
+                        limit,
+                    })
+                },
+                breaker: BREAKER.read(&failure_breaker, config::parse_breaker)?,
             },
             listen,
             log_format: LOG_FORMAT.read(&log_format, str::parse)?,
@@ -370,6 +407,12 @@ const GRACE: Setting = setting(
     "--grace-period",
     "GRACE_PERIOD",
     "a duration such as 30s or 10m",
+);
+const SPOOL_SIZE: Setting = setting("--spool-size", "SPOOL_SIZE", "a size such as 64Mi");
+const BREAKER: Setting = setting(
+    "--failure-breaker",
+    "FAILURE_BREAKER",
+    "a share of the last tasks such as 90%/20, or off",
 );
 const LISTEN: Setting = setting(
     "--listen",

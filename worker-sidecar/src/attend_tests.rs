@@ -1,4 +1,4 @@
-//! What the server's times say, and polls that end.
+//! What the server's times say.
 
 use serde_json::value::RawValue;
 
@@ -39,21 +39,6 @@ fn times_are_the_servers() {
         assert_eq!(elapsed, Duration::from_millis(millis), "{times}");
     }
     assert!(elapsed(&task(r#""pollCount":1"#), 1000) > Duration::from_secs(1_000_000_000));
-}
-
-#[tokio::test]
-async fn polls_that_end_by_themselves_end_the_sidecar() {
-    // Aborted: to whoever waits for them that is as good as a panic.
-    let aborted = tokio::spawn(std::future::pending());
-    aborted.abort();
-    for polls in [tokio::spawn(async {}), aborted] {
-        let tasks = vec![TaskConfig::new("t")];
-        let conductor = "http://127.0.0.1:9/api".parse().unwrap();
-        let config = Config::new(conductor, tasks, "w".to_owned());
-        let sidecar = Sidecar::new(config, &Registry::new()).unwrap();
-        sidecar.clone().mind_polls(0, polls).await;
-        assert!(sidecar.is_draining());
-    }
 }
 
 #[test]

@@ -14,16 +14,20 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// After a poll that failed.
-    pub const POLL: Self = Self::new(Duration::from_secs(1), Duration::from_secs(30));
+    /// After a poll that failed. Never long: a pod that asks every few seconds is no burden,
+    /// and work goes on within seconds of the server's return.
+    pub const POLL: Self = Self::new(Duration::from_millis(250), Duration::from_secs(4));
     /// After a poll without valid credentials: somebody has to mend them first.
-    pub const UNAUTHORIZED: Self = Self::new(Duration::from_secs(5), Duration::from_secs(60));
-    /// After a report that failed: it holds a slot, so the first repetition is soon.
+    pub const UNAUTHORIZED: Self = Self::new(Duration::from_secs(1), Duration::from_secs(5));
+    /// After a report that was refused, for itself alone.
     pub const REPORT: Self = Self::new(Duration::from_millis(200), Duration::from_secs(30));
+    /// Between the reports that find out whether the server is back: it comes back within
+    /// seconds as a rule, and finished work should not wait for it any longer.
+    pub const AWAY: Self = Self::new(Duration::from_millis(100), Duration::from_secs(1));
     /// Polls of a type whose handler says that it is busy.
     pub const BUSY: Self = Self {
         longest_wish: Duration::from_secs(300),
-        ..Self::POLL
+        ..Self::new(Duration::from_secs(1), Duration::from_secs(30))
     };
     /// Polls after a call was refused by a handler that its probe calls ready: short at first,
     /// for mostly it is starting again.
@@ -76,7 +80,7 @@ mod tests {
         ];
         for (failures, random, millis) in rows {
             assert_eq!(
-                Backoff::POLL.pause(failures, random),
+                Backoff::BUSY.pause(failures, random),
                 Duration::from_millis(millis),
                 "{failures} {random}"
             );
@@ -97,7 +101,11 @@ mod tests {
         ];
         for (after, random, millis) in rows {
             assert_eq!(
-                Backoff::POLL.pause_or_later(1, after.map(Duration::from_secs), random),
+                Backoff::new(Duration::from_secs(1), Duration::from_secs(30)).pause_or_later(
+                    1,
+                    after.map(Duration::from_secs),
+                    random
+                ),
                 Duration::from_millis(millis),
                 "{after:?} {random}"
             );

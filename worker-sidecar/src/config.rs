@@ -1,9 +1,11 @@
 //! What the sidecar is to do. How it is typed is in [`crate::args`].
 
-use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{fmt, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use conductor_client::ApiBase;
 use serde::Deserialize;
+
+use crate::breaker;
 
 /// Everything the pipeline needs to know.
 #[derive(Debug, Clone)]
@@ -20,6 +22,19 @@ pub struct Config {
     pub handler: HandlerConfig,
     /// How long a shutdown may take.
     pub grace: Duration,
+    /// Where results go that Conductor does not take; none keeps them in memory.
+    pub spool: Option<SpoolConfig>,
+    /// When a type's breaker opens; none never.
+    pub breaker: Option<breaker::Settings>,
+}
+
+/// A folder for results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// The folder: an emptyDir of the pod.
+    pub dir: PathBuf,
+    /// The most bytes to keep.
+    pub limit: u64,
 }
 
 /// A task type.
@@ -98,6 +113,8 @@ impl Config {
             worker_id,
             handler: HandlerConfig::new(8080),
             grace: Duration::from_secs(30),
+            spool: None,
+            breaker: Some(breaker::Settings::default()),
         }
     }
 }
@@ -220,6 +237,29 @@ pub fn parse_bytes(given: &str) -> Result<usize, Invalid> {
         .checked_mul(unit)
         .filter(|&n| n > 0)
         .ok_or_else(refuse)
+}
+
+/// Reads when a breaker opens: `90%/20` for 90 % of the last 20, or `off`.
+pub fn parse_breaker(given: &str) -> Result<Option<breaker::Settings>, Invalid> {
+    let refuse = || {
+        Invalid(format!(
+            "{given:?} is no share of a number of tasks such as 90%/20"
+        ))
+    };
+    if given == "off" {
+        return Ok(None);
+    }
+    let (share, window) = given.split_once("%/").ok_or_else(refuse)?;
+    let share: u8 = share.parse().map_err(|_| refuse())?;
+    let window: u16 = window.parse().map_err(|_| refuse())?;
+    if !(1..=100).contains(&share) || !(1..=1000).contains(&window) {
+        return Err(refuse());
+    }
+    Ok(Some(breaker::Settings {
+        ratio: f64::from(share) / 100.0,
+        window: window.into(),
+        ..breaker::Settings::default()
+    }))
 }
 
 impl Probe {
@@ -373,6 +413,20 @@ mod tests {
         ];
         for (given, bytes) in rows {
             assert_eq!(parse_bytes(given).ok(), bytes, "{given}");
+        }
+    }
+
+    #[test]
+    fn breakers() {
+        let default = Some(breaker::Settings::default());
+        assert_eq!(parse_breaker("90%/20"), Ok(default));
+        assert_eq!(parse_breaker("off"), Ok(None));
+        let strict = parse_breaker("100%/1").unwrap().unwrap();
+        assert_eq!((strict.ratio, strict.window), (1.0, 1));
+        for bad in [
+            "", "90", "90/20", "0%/20", "101%/20", "90%/0", "90%/1001", "-1%/5",
+        ] {
+            assert!(parse_breaker(bad).is_err(), "{bad}");
         }
     }
 

@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use crate::{
     config::{HandlerConfig, Payload, TaskConfig},
     outcome::{Answer, Ended},
+    trace::{self, Trace},
 };
 
 /// Servers close connections that were idle for 2 s (gunicorn) to minutes. A request that
@@ -86,6 +87,7 @@ impl Executor {
             .headers(headers(
                 task,
                 domain,
+                &trace::of(task, fastrand::u64(..)),
                 left.map(|left| deadline_text(Timestamp::now(), left)),
             ))
             .body(body);
@@ -137,9 +139,14 @@ pub fn url(port: u16, task: &TaskConfig) -> Result<url::Url, url::ParseError> {
     url::Url::parse(&format!("http://127.0.0.1:{port}{}", task.path))
 }
 
-fn headers(task: &Task, domain: Option<&str>, deadline: Option<String>) -> HeaderMap {
+fn headers(
+    task: &Task,
+    domain: Option<&str>,
+    trace: &Trace,
+    deadline: Option<String>,
+) -> HeaderMap {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
-    let mut headers = HeaderMap::with_capacity(12);
+    let mut headers = HeaderMap::with_capacity(16);
     headers.insert(CONTENT_TYPE, JSON);
     let mut set = |name: &'static str, value: &str| {
         if !value.is_empty() {
@@ -158,6 +165,8 @@ fn headers(task: &Task, domain: Option<&str>, deadline: Option<String>) -> Heade
         task.domain().or(domain).unwrap_or_default(),
     );
     set("conductor-deadline", &deadline.unwrap_or_default());
+    set("traceparent", &trace.parent);
+    set("tracestate", trace.state.as_deref().unwrap_or_default());
     headers
 }
 
@@ -225,7 +234,11 @@ mod tests {
         let task = Task::from_json(RawValue::from_string(json.to_owned()).unwrap()).unwrap();
         let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
         let deadline = deadline_text(now, Duration::from_millis(1500));
-        let headers = headers(&task, Some("gpu"), Some(deadline));
+        let trace = Trace {
+            parent: "00-1-2-01".to_owned(),
+            state: None,
+        };
+        let headers = headers(&task, Some("gpu"), &trace, Some(deadline));
         for (name, value) in [
             ("content-type", "application/json"),
             ("conductor-task-id", "t"),
@@ -237,11 +250,12 @@ mod tests {
             ("conductor-poll-count", "3"),
             ("conductor-domain", "gpu"),
             ("conductor-deadline", "2026-11-24T12:00:01.500Z"),
+            ("traceparent", "00-1-2-01"),
         ] {
             assert_eq!(headers[name].as_bytes(), value.as_bytes(), "{name}");
         }
-        assert_eq!(headers.len(), 10);
-        let headers = super::headers(&task, None, None);
+        assert_eq!(headers.len(), 11);
+        let headers = super::headers(&task, None, &trace, None);
         assert!(
             !headers.contains_key("conductor-domain")
                 && !headers.contains_key("conductor-deadline")

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_client::{Client, Kind, Task};
+use conductor_client::{Client, Kind, Task, TaskStatus};
 use tokio::{
     sync::{Mutex, MutexGuard, Notify, watch},
     time::Instant,
@@ -83,62 +83,188 @@ impl Air {
     }
 }
 
-/// Extends the task's lease until dropped. When the server does not know the task any more
-/// there is nothing left to keep: `gone` becomes true, and nothing more is sent.
-pub async fn keep(
-    client: &Client,
-    task: &Task,
-    worker_id: &str,
-    metrics: &TaskMetrics,
-    gone: &watch::Sender<bool>,
-    air: &Air,
-) -> Infallible {
-    let lease = Duration::from_secs(task.response_timeout_seconds());
-    let Some(schedule) = Schedule::new(lease) else {
-        return pending().await;
-    };
-    let mut failures = 0;
-    let mut pause = schedule.next(fastrand::f64());
-    loop {
-        tokio::time::sleep(pause).await;
+/// Which lease.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// The task's workflow.
+    pub workflow_id: String,
+    /// The task.
+    pub task_id: String,
+    /// How long it lasts; zero for a task without one.
+    pub length: Duration,
+}
+
+impl Lease {
+    /// A polled task's.
+    pub fn of(task: &Task) -> Self {
+        Self {
+            workflow_id: task.workflow_id().to_owned(),
+            task_id: task.task_id().to_owned(),
+            length: Duration::from_secs(task.response_timeout_seconds()),
+        }
+    }
+
+    /// How often the task is looked at, whether the server still wants it: three times a
+    /// lease, within bounds that neither burden the server nor let work run on for long.
+    fn look(&self) -> Duration {
+        (self.length / 3).clamp(OFTENEST_LOOK, RAREST_LOOK)
+    }
+}
+
+const OFTENEST_LOOK: Duration = Duration::from_secs(5);
+const RAREST_LOOK: Duration = Duration::from_secs(60);
+
+/// Whether the server has given the task up, or to somebody else: what comes of it here would
+/// be thrown away. A task that is complete has a handler that completed it by another way.
+fn is_given_up(status: TaskStatus, holder: Option<&str>, me: &str) -> bool {
+    match status {
+        TaskStatus::TimedOut
+        | TaskStatus::Canceled
+        | TaskStatus::Failed
+        | TaskStatus::FailedWithTerminalError
+        | TaskStatus::Skipped => true,
+        TaskStatus::InProgress => holder.is_some_and(|holder| holder != me),
+        TaskStatus::Scheduled
+        | TaskStatus::Completed
+        | TaskStatus::CompletedWithErrors
+        | TaskStatus::Unknown => false,
+    }
+}
+
+/// Extends leases.
+#[derive(Debug)]
+pub struct Keeper<'a> {
+    /// Conductor.
+    pub client: &'a Client,
+    /// Who holds the tasks.
+    pub worker_id: &'a str,
+    /// Counts them.
+    pub metrics: &'a TaskMetrics,
+}
+
+impl Keeper<'_> {
+    /// Extends a lease until dropped. When the server has given the task up there is nothing
+    /// left to keep: `gone` becomes true, and nothing more is sent.
+    pub async fn keep(&self, lease: &Lease, gone: &watch::Sender<bool>, air: &Air) -> Infallible {
+        let schedule = Schedule::new(lease.length);
+        let mut extend_at = schedule.map(|s| Instant::now() + s.next(fastrand::f64()));
+        let mut look_at = Instant::now() + lease.look();
+        let mut failures = 0;
+        loop {
+            tokio::time::sleep_until(extend_at.map_or(look_at, |at| at.min(look_at))).await;
+            let now = Instant::now();
+            let still_there = if let (Some(schedule), Some(at)) = (schedule, extend_at)
+                && at <= now
+            {
+                let (pause, there) = self.extend(lease, schedule, &mut failures, air).await;
+                extend_at = Some(Instant::now() + pause);
+                there
+            } else {
+                look_at = now + lease.look().mul_f64(1.0 - fastrand::f64() / 10.0);
+                self.is_wanted(lease).await
+            };
+            if !still_there {
+                gone.send_replace(true);
+                return pending().await;
+            }
+        }
+    }
+
+    /// One attempt; the pause to the next, and whether the server knows the task.
+    async fn extend(
+        &self,
+        lease: &Lease,
+        schedule: Schedule,
+        failures: &mut u32,
+        air: &Air,
+    ) -> (Duration, bool) {
+        let Lease {
+            workflow_id: workflow,
+            task_id: task,
+            ..
+        } = lease;
         let began = Instant::now();
-        let extend = client.extend_lease(task.workflow_id(), task.task_id(), worker_id);
+        let extend = self.client.extend_lease(workflow, task, self.worker_id);
         let failure = match air.extend(schedule.patience(), extend).await {
             Some(Ok(())) => None,
             Some(Err(error)) => {
-                tracing::warn!(task = task.task_id(), failures, %error, "the lease was not extended");
+                tracing::warn!(task, workflow, failures, %error, "the lease was not extended");
                 Some((error.kind(), error.status()))
             }
             None => {
                 tracing::warn!(
-                    task = task.task_id(),
+                    task,
+                    workflow,
                     failures,
                     "the lease was not extended in time"
                 );
                 Some((Kind::Retryable { after: None }, None))
             }
         };
-        metrics.lease_extended(began.elapsed(), failure);
-        pause = match failure {
+        self.metrics.lease_extended(began.elapsed(), failure);
+        match failure {
             None => {
-                failures = 0;
-                schedule.next(fastrand::f64())
+                *failures = 0;
+                (schedule.next(fastrand::f64()), true)
             }
-            Some((Kind::Gone, _)) => {
-                gone.send_replace(true);
-                return pending().await;
+            Some((kind, _)) => {
+                *failures += 1;
+                (
+                    schedule.retry(*failures, fastrand::f64()),
+                    kind != Kind::Gone,
+                )
             }
-            Some(_) => {
-                failures += 1;
-                schedule.retry(failures, fastrand::f64())
-            }
-        };
+        }
+    }
+
+    /// The answers to updates do not tell it: a late result is taken with a 200 and thrown
+    /// away.
+    async fn is_wanted(&self, lease: &Lease) -> bool {
+        let began = Instant::now();
+        let looked = self.client.get_task(&lease.task_id).await;
+        let failure = looked.as_ref().err().map(|e| (e.kind(), e.status()));
+        self.metrics.looked(began.elapsed(), failure);
+        match looked {
+            Ok(task) => !is_given_up(task.status(), task.worker_id(), self.worker_id),
+            Err(error) => error.kind() != Kind::Gone,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_has_given_up() {
+        use TaskStatus as S;
+        for (status, holder, given_up) in [
+            (S::InProgress, Some("me"), false),
+            (S::InProgress, None, false),
+            (S::InProgress, Some("another"), true),
+            (S::Canceled, Some("me"), true),
+            (S::TimedOut, Some("me"), true),
+            (S::Failed, Some("me"), true),
+            (S::Completed, Some("me"), false),
+            (S::Scheduled, Some("another"), false),
+            (S::Unknown, Some("another"), false),
+        ] {
+            let is = is_given_up(status, holder, "me");
+            assert_eq!(is, given_up, "{status:?} {holder:?}");
+        }
+    }
+
+    #[test]
+    fn looks_are_bounded() {
+        for (lease, look) in [(0, 5), (3, 5), (60, 20), (3600, 60)] {
+            let lease = Lease {
+                workflow_id: String::new(),
+                task_id: String::new(),
+                length: Duration::from_secs(lease),
+            };
+            assert_eq!(lease.look(), Duration::from_secs(look), "{lease:?}");
+        }
+    }
 
     #[test]
     fn no_lease_needs_no_extension() {
@@ -198,7 +324,7 @@ mod tests {
     fn long_leases_are_retried_soon() {
         let schedule = Schedule::new(Duration::from_secs(3600)).unwrap();
         assert_eq!(schedule.next(0.0), Duration::from_secs(1200));
-        assert_eq!(schedule.retry(1, 1.0), Duration::from_secs(1));
-        assert_eq!(schedule.retry(50, 1.0), Duration::from_secs(30));
+        assert_eq!(schedule.retry(1, 1.0), Duration::from_millis(250));
+        assert_eq!(schedule.retry(50, 1.0), Duration::from_secs(4));
     }
 }

@@ -10,7 +10,7 @@
 //! A slot is taken before a poll and travels with the task that the poll brings, so that a
 //! task never waits in memory while its lease runs. A poll in the air is never cancelled:
 //! the server would hand its task to nobody. [`rule`], [`outcome`], [`task_result`], [`result`], [`reason`],
-//! [`backoff`] and [`sketch`] decide and do nothing else; [`pipeline`] is the only file that
+//! [`payload`], [`backoff`], [`breaker`], [`record`], [`trace`] and [`sketch`] decide and do nothing else; [`pipeline`] is the only file that
 //! spawns.
 //!
 //! # Settings
@@ -29,6 +29,9 @@
 //! | `--terminal-status-codes` | `HANDLER_TERMINAL_STATUS_CODES` | 400-407,409-424,426-428,430-499 |
 //! | `--payload-limit` | `PAYLOAD_LIMIT` | 10Mi |
 //! | `--grace-period` | `GRACE_PERIOD` | 30s |
+//! | `--spool-dir` | `SPOOL_DIR` | none |
+//! | `--spool-size` | `SPOOL_SIZE` | 64Mi |
+//! | `--failure-breaker` | `FAILURE_BREAKER` | 90%/20 |
 //! | `--listen` | `LISTEN` | 0.0.0.0:2112 |
 //! | `--log-level` | `LOG_LEVEL` | info |
 //! | `--log-format` | `LOG_FORMAT` | text |
@@ -46,15 +49,26 @@ pub mod poll;
 pub mod rule;
 pub mod slots;
 
+pub mod brake;
+pub mod breaker;
+pub mod lane;
+
+mod attend;
+
 pub mod execute;
 pub mod handler;
 pub mod outcome;
+pub mod payload;
 pub mod reason;
 pub mod task_result;
+pub mod trace;
 
+pub mod gate;
 pub mod lease;
+pub mod record;
 pub mod report;
 pub mod result;
+pub mod spool;
 
 pub mod backoff;
 pub mod control;

@@ -11,7 +11,10 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, core::Collector,
 };
 
-use crate::outcome::{Cause, End, Fault, Outcome};
+use crate::{
+    outcome::{Cause, End, Fault, Outcome},
+    spool::{Spool, Trouble},
+};
 
 /// As the SDKs agreed; poor beyond 10 s, hence [`LONG_SECONDS`] for ours.
 const SECONDS: &[f64] = &[
@@ -68,6 +71,13 @@ pub struct Metrics {
     leases: IntCounterVec,
     hand_backs: IntCounterVec,
     results: IntCounterVec,
+    unreadable: IntCounterVec,
+    not_spooled: IntCounterVec,
+    poison: IntCounterVec,
+    breaker_open: IntGaugeVec,
+    spooled: IntGauge,
+    spooled_bytes: IntGauge,
+    spool_trouble: IntGaugeVec,
     handler_ready: IntGauge,
     drain_seconds: Gauge,
     reference: Vec<Described>,
@@ -102,6 +112,9 @@ pub struct TaskMetrics {
     leases: IntCounterVec,
     hand_backs: IntCounterVec,
     results: IntCounterVec,
+    unreadable: IntCounter,
+    not_spooled: IntCounter,
+    poison: IntCounterVec,
 }
 
 #[derive(Debug)]
@@ -120,6 +133,10 @@ pub enum Request {
     Poll,
     /// An update, lease extensions included.
     Update,
+    /// An update that polls for the next task.
+    UpdateV2,
+    /// A look at a task.
+    Task,
     /// A log line.
     Log,
 }
@@ -160,6 +177,13 @@ impl Metrics {
             leases: r.counter("worker_lease_extensions_total", "Attempts to extend a lease, by result: ok, retryable, rejected, gone, unauthorized.", &[TYPE, "result"])?,
             hand_backs: r.counter("worker_hand_backs_total", "Tasks given back without an end, by cause: busy, refused, shutdown, surplus.", &[TYPE, "cause"])?,
             results: r.counter("worker_results_total", "Tasks by what became of them: completed, failed, terminal, canceled, deferred, handed_back, and lost for results that Conductor did not take.", &[TYPE, "result"])?,
+            unreadable: r.counter("worker_unreadable_tasks_total", "What polls brought and could not be read as a task; the server will time it out.", &[TYPE])?,
+            not_spooled: r.counter("worker_spool_errors_total", "Results that could not be put into the spool, which was full or broken; they are kept in memory.", &[TYPE])?,
+            poison: r.counter("worker_poison_tasks_total", "Tasks that ended the handler's calls at their third attempt or later (cut_off, deadline), or that went round for 15 minutes (circling).", &[TYPE, "fault"])?,
+            breaker_open: r.int_gauge("worker_breaker_open", "1 while no tasks are taken, or one as a test, because the handler failed nearly all of the last ones.", &[TYPE])?,
+            spooled: r.one(IntGauge::new("worker_spooled_results", "Results on disk that Conductor has not taken yet.")?, "gauge")?,
+            spooled_bytes: r.one(IntGauge::new("worker_spooled_bytes", "The size of the results on disk.")?, "gauge")?,
+            spool_trouble: r.int_gauge("worker_spool_trouble", "1 while the spool takes no results and no tasks are polled: full or broken.", &["trouble"])?,
             handler_ready: r.one(IntGauge::new("worker_handler_ready", "1 while the handler takes calls.")?, "gauge")?,
             drain_seconds: r.one(Gauge::new("worker_drain_seconds", "How long the shutdown has taken so far; 0 before it.")?, "gauge")?,
             reference: r.reference,
@@ -211,6 +235,9 @@ impl Metrics {
             leases: self.leases.clone(),
             hand_backs: self.hand_backs.clone(),
             results: self.results.clone(),
+            unreadable: self.unreadable.with_label_values(t),
+            not_spooled: self.not_spooled.with_label_values(t),
+            poison: self.poison.clone(),
         }
     }
 
@@ -229,6 +256,26 @@ impl Metrics {
         )]
         let seconds = oldest.unwrap_or(0) as f64 / 1000.0;
         self.oldest.with_label_values(&[task_type]).set(seconds);
+    }
+
+    /// Whether a type's breaker holds its polls back. Before each scrape.
+    pub fn set_breaker(&self, task_type: &str, open: bool) {
+        let open = i64::from(open);
+        self.breaker_open.with_label_values(&[task_type]).set(open);
+    }
+
+    /// What the spool holds. Before each scrape.
+    pub fn set_spool(&self, spool: &Spool) {
+        let (files, bytes) = spool.used();
+        self.spooled.set(i64::try_from(files).unwrap_or(i64::MAX));
+        self.spooled_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        for trouble in [Trouble::Full, Trouble::Broken] {
+            let is = i64::from(spool.trouble() == Some(trouble));
+            self.spool_trouble
+                .with_label_values(&[trouble.as_str()])
+                .set(is);
+        }
     }
 
     /// The other things that are not counted but read. Before each scrape.
@@ -298,16 +345,8 @@ impl TaskMetrics {
 
     /// A task has an outcome.
     pub fn ended(&self, outcome: &Outcome) {
-        let result = match outcome.end {
-            End::Completed => "completed",
-            End::Failed(_) => "failed",
-            End::Terminal(_) => "terminal",
-            End::Canceled => "canceled",
-            End::Deferred { .. } => "deferred",
-            End::HandedBack { .. } => "handed_back",
-        };
         self.results
-            .with_label_values(&[self.task_type.as_str(), result])
+            .with_label_values(&[self.task_type.as_str(), outcome.end.as_str()])
             .inc();
         match outcome.end {
             End::Failed(fault) | End::Terminal(fault) => {
@@ -332,10 +371,10 @@ impl TaskMetrics {
     }
 
     /// An attempt to report a result ended.
-    pub fn updated(&self, took: Duration, error: Failure) {
+    pub fn updated(&self, request: Request, took: Duration, error: Failure) {
         let seconds = took.as_secs_f64();
         self.update_seconds.observe(error.is_none(), seconds);
-        self.request(Request::Update, &status(error), seconds);
+        self.request(request, &status(error), seconds);
         if let Some((kind, _)) = error {
             self.update_error.inc();
             self.update_error_total
@@ -360,6 +399,28 @@ impl TaskMetrics {
         self.request(Request::Update, &status(error), took.as_secs_f64());
     }
 
+    /// A task was looked at, or not.
+    pub fn looked(&self, took: Duration, error: Failure) {
+        self.request(Request::Task, &status(error), took.as_secs_f64());
+    }
+
+    /// A poll brought what cannot be read as a task.
+    pub fn unreadable(&self) {
+        self.unreadable.inc();
+    }
+
+    /// A result could not be put into the spool.
+    pub fn not_kept(&self) {
+        self.not_spooled.inc();
+    }
+
+    /// A task ended the handler's calls time and again.
+    pub fn poison(&self, fault: Fault) {
+        self.poison
+            .with_label_values(&[self.task_type.as_str(), fault.as_str()])
+            .inc();
+    }
+
     /// A log line was sent, or not.
     pub fn logged(&self, took: Duration, error: Failure) {
         self.request(Request::Log, &status(error), took.as_secs_f64());
@@ -369,6 +430,8 @@ impl TaskMetrics {
         let (method, uri) = match request {
             Request::Poll => ("GET", "/tasks/poll/batch/{taskType}"),
             Request::Update => ("POST", "/tasks"),
+            Request::UpdateV2 => ("POST", "/tasks/update-v2"),
+            Request::Task => ("GET", "/tasks/{taskId}"),
             Request::Log => ("POST", "/tasks/{taskId}/log"),
         };
         self.request_seconds

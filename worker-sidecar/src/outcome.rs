@@ -38,7 +38,7 @@ pub enum Ended {
     CutOff(String),
     /// The deadline passed; the call was closed.
     Deadline,
-    /// Conductor does not know the task any more, and nothing else would end the call.
+    /// Conductor has given the task up, and nothing else would end the call.
     LeaseLost,
     /// The sidecar is shutting down: not begun, or closed, or broken by the handler's end.
     ShutDown,
@@ -122,7 +122,7 @@ pub enum Fault {
     Deadline,
     /// Busy or unreachable for 15 minutes.
     Circling,
-    /// The lease could not be kept.
+    /// Conductor gave the task up: cancelled, timed out, or unknown. Not reported.
     LeaseLost,
     /// The input is in external storage.
     ExternalInput,
@@ -192,6 +192,25 @@ impl Fault {
     }
 }
 
+impl End {
+    /// A bounded word for logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed(_) => "failed",
+            Self::Terminal(_) => "terminal",
+            Self::Canceled => "canceled",
+            Self::Deferred { .. } => "deferred",
+            Self::HandedBack { .. } => "handed_back",
+        }
+    }
+
+    /// Whether the task is over.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Deferred { .. } | Self::HandedBack { .. })
+    }
+}
+
 impl Cause {
     /// Every cause.
     pub const ALL: [Self; 4] = [Self::Busy, Self::Refused, Self::Shutdown, Self::Surplus];
@@ -220,12 +239,9 @@ pub fn judge(ended: Ended, given: &Circumstances<'_>) -> Outcome {
             let _ = write!(text, "more than the limit of {limit} bytes");
             Outcome::failed(End::Terminal(Fault::TooLarge), Reason::new(&text))
         }
-        Ended::Refused => hand_back_or_fail(
-            Cause::Refused,
-            0,
-            given.age,
-            "the handler refused connections",
-        ),
+        Ended::Refused => {
+            hand_back_or_fail(Cause::Refused, 0, given.age, "the handler was not ready")
+        }
         Ended::CutOff(why) => Outcome::failed(
             End::Failed(Fault::CutOff),
             Reason::new(&format!("the handler's answer was cut off: {why}")),
@@ -236,7 +252,7 @@ pub fn judge(ended: Ended, given: &Circumstances<'_>) -> Outcome {
         ),
         Ended::LeaseLost => Outcome::failed(
             End::Failed(Fault::LeaseLost),
-            Reason::new("Conductor does not know the task any more"),
+            Reason::new("Conductor has given the task up"),
         ),
         Ended::ShutDown => Outcome::handed_back(Cause::Shutdown, 0),
         Ended::Surplus => Outcome::handed_back(Cause::Surplus, 0),

@@ -170,7 +170,11 @@ fn without_an_answer() {
         (Ended::Surplus, handed(Cause::Surplus), ""),
         (Ended::CutOff("reset".into()), End::Failed(CutOff), "reset"),
         (Ended::Deadline, End::Failed(Deadline), "deadline"),
-        (Ended::LeaseLost, End::Failed(LeaseLost), "any more"),
+        (
+            Ended::LeaseLost,
+            End::Failed(LeaseLost),
+            "given the task up",
+        ),
         (
             Ended::TooLarge {
                 size: Some(11),
@@ -216,7 +220,7 @@ fn nothing_circles_for_ever() {
     assert_eq!(refused.end, End::Failed(Fault::Circling));
     assert_eq!(
         refused.reason.unwrap(),
-        "the handler refused connections, 16 minutes after the task first started"
+        "the handler was not ready, 16 minutes after the task first started"
     );
     // A shutdown is not the task's doing.
     assert!(matches!(

@@ -1,53 +1,52 @@
 //! The pipeline: tasks flow from polls through calls of the handler to reports.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use conductor_client::{Client, Task};
-use jiff::Timestamp;
+use conductor_client::Client;
 use prometheus::Registry;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{Config, TaskConfig},
-    execute::{self, Executor},
+    config::Config,
+    execute::Executor,
+    gate::Gate,
     handler::Handler,
-    lease::{self, Air},
-    metrics::{Metrics, TaskMetrics},
-    outcome::{Cause, Circumstances, End, Ended, Outcome, judge},
-    poll::{Brake, Delivery, Poller},
-    report,
-    result::{around_poll_timeout, report},
+    lane::Lane,
+    lease::{Air, Keeper},
+    metrics::Metrics,
+    poll::{Intake, Line, Poller},
+    report::Reporter,
     rule::Pace,
     shutdown::Shutdown,
     slots::Slots,
-    stats::{self, Stats, Tally},
+    spool::{self, Kept, Left, Spool},
+    stats::{self, Stats},
 };
 
 /// A sidecar. See [`Sidecar::run`].
 #[derive(Debug)]
 pub struct Sidecar {
-    config: Config,
-    client: Client,
-    executor: Executor,
-    handler: Arc<Handler>,
-    slots: Arc<Slots>,
-    lanes: Vec<Arc<Lane>>,
-    shutdown: Shutdown,
+    pub(crate) config: Config,
+    pub(crate) client: Client,
+    pub(crate) executor: Executor,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) reporter: Reporter,
+    gate: Arc<Gate>,
+    /// What an earlier process left in the spool, until it runs.
+    left: Mutex<Vec<Kept>>,
     /// Pollers and tasks in work: the sidecar is drained when this is empty.
     work: TaskTracker,
     metrics: Metrics,
     started_at: i64,
-}
-
-/// What belongs to one task type.
-#[derive(Debug)]
-struct Lane {
-    task: TaskConfig,
-    url: url::Url,
-    brake: Arc<Brake>,
-    tally: Arc<Tally>,
-    metrics: Arc<TaskMetrics>,
 }
 
 /// Why a sidecar could not be made.
@@ -62,6 +61,9 @@ pub enum StartError {
     /// A task type's path is no URL's.
     #[error("task path: {0}")]
     Path(#[from] url::ParseError),
+    /// The spool.
+    #[error("the spool cannot be used: {0}")]
+    Spool(#[from] spool::Error),
     /// The registry has a sidecar's metrics already.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -77,21 +79,28 @@ impl Sidecar {
         let lanes = config
             .tasks
             .iter()
-            .map(|task| {
-                Ok(Arc::new(Lane {
-                    url: execute::url(config.handler.port, task)?,
-                    brake: Arc::new(Brake::new()),
-                    tally: Tally::new(),
-                    metrics: Arc::new(metrics.of(&task.name)),
-                    task: task.clone(),
-                }))
-            })
+            .map(|task| Lane::new(&config, task, &metrics).map(Arc::new))
             .collect::<Result<_, url::ParseError>>()?;
         let caps = config.tasks.iter().map(|task| task.concurrency);
+        let client = Client::new(config.conductor.clone())?;
+        let (spool, left) = match &config.spool {
+            Some(spool) => Spool::open(&spool.dir, spool.limit).map(|(s, left)| (Some(s), left))?,
+            None => (None, Left::default()),
+        };
+        for path in &left.broken {
+            tracing::error!(path = %path.display(), "a result in the spool cannot be read; it was set aside");
+        }
+        let gate = Arc::new(Gate::new());
         Ok(Arc::new(Self {
-            client: Client::new(config.conductor.clone())?,
             executor: Executor::new(&config.handler, config.slots)?,
-            handler: Arc::new(Handler::new(&config.handler)?),
+            reporter: Reporter::new(client.clone(), gate.clone(), spool.clone()),
+            client,
+            gate,
+            left: Mutex::new(left.kept),
+            intake: Arc::new(Intake {
+                handler: Arc::new(Handler::new(&config.handler)?),
+                spool,
+            }),
             slots: Arc::new(Slots::new(config.slots, caps)),
             lanes,
             shutdown: Shutdown::new(config.grace),
@@ -110,6 +119,9 @@ impl Sidecar {
             over.clone()
                 .run_until_cancelled_owned(self.clone().watch_handler()),
         );
+        for kept in self.take_left() {
+            self.work.spawn(self.clone().deliver_left(kept));
+        }
         for number in 0..self.lanes.len() {
             let polls = self.work.spawn(self.clone().take_in(number));
             self.work.spawn(self.clone().mind_polls(number, polls));
@@ -127,15 +139,48 @@ impl Sidecar {
     }
 
     async fn watch_handler(self: Arc<Self>) {
-        self.handler.watch(|| self.in_flight() > 0).await;
+        let busy = || self.in_flight() > 0;
+        self.intake.handler.watch(busy).await;
+    }
+
+    fn take_left(&self) -> Vec<Kept> {
+        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Delivers what an earlier process left, and keeps its task's lease until then.
+    async fn deliver_left(self: Arc<Self>, kept: Kept) {
+        let report = match kept.load().await {
+            Ok(report) => report,
+            Err(error) => {
+                tracing::error!(%error, "a result in the spool cannot be read any more");
+                return;
+            }
+        };
+        let (task, workflow) = (&report.update.task_id, &report.update.workflow_instance_id);
+        tracing::info!(
+            task,
+            workflow,
+            "a result is left from before the restart; it is delivered"
+        );
+        let metrics = self.metrics.of(&report.task_type);
+        let keeper = Keeper {
+            client: &self.client,
+            worker_id: &report.update.worker_id,
+            metrics: &metrics,
+        };
+        let (lease, air, gone) = (report.lease(), Air::default(), watch::Sender::new(false));
+        tokio::select! {
+            _ = self.reporter.send_left(kept, &air, &metrics) => {}
+            never = keeper.keep(&lease, &gone, &air) => match never {},
+            () = self.shutdown.end() => {}
+        }
     }
 
     async fn take_in(self: Arc<Self>, number: usize) {
-        let lane = self.lanes[number].clone();
         let mut poller = self.poller(number);
         while let Some(deliveries) = poller.next().await {
             for delivery in deliveries {
-                self.work.spawn(self.clone().attend(lane.clone(), delivery));
+                self.work.spawn(self.clone().attend(number, delivery));
             }
         }
     }
@@ -155,158 +200,19 @@ impl Sidecar {
         }
     }
 
-    async fn attend(self: Arc<Self>, lane: Arc<Lane>, delivery: Delivery) {
-        let Delivery { task, slot, at } = delivery;
-        let wait = first_wait(&task);
-        if let Some(wait) = wait {
-            lane.metrics.waited(wait);
-        }
-        let stay = lane.tally.arrive(at, wait);
-        let gone = watch::Sender::new(false);
-        let air = Air::default();
-        let work = async {
-            let outcome = self.execute(&lane, &task, slot.is_some(), at, &gone).await;
-            self.report(&lane, &task, at, outcome, &air).await;
-        };
-        let lease = lease::keep(
-            &self.client,
-            &task,
-            &self.config.worker_id,
-            &lane.metrics,
-            &gone,
-            &air,
-        );
-        tokio::select! {
-            () = work => {}
-            never = lease => match never {},
-            () = self.shutdown.end() => {
-                lane.metrics.lost();
-                tracing::error!(task = task.task_id(), "the grace period is over; the task's result is lost");
-            }
-        }
-        drop(stay);
-        drop(slot);
-    }
-
-    async fn execute(
-        &self,
-        lane: &Lane,
-        task: &Task,
-        has_slot: bool,
-        at: Instant,
-        gone: &watch::Sender<bool>,
-    ) -> Outcome {
-        let ended = if !has_slot {
-            Ended::Surplus
-        } else if let Some(path) = task.external_input_path() {
-            Ended::ExternalInput(path.to_owned())
-        } else if !self.shutdown.may_begin() {
-            Ended::ShutDown
-        } else {
-            return self.call(lane, task, at, gone).await;
-        };
-        self.judge(task, at, ended)
-    }
-
-    async fn call(
-        &self,
-        lane: &Lane,
-        task: &Task,
-        at: Instant,
-        gone: &watch::Sender<bool>,
-    ) -> Outcome {
-        let left = execute::time_left(
-            lane.task.timeout,
-            task.timeout_seconds(),
-            elapsed(task, task.start_time()),
-        )
-        .map(|left| left.saturating_sub(at.elapsed()));
-        let stop = async {
-            let mut gone = gone.subscribe();
-            tokio::select! {
-                _ = gone.wait_for(|gone| *gone) => Ended::LeaseLost,
-                () = self.shutdown.cut() => Ended::ShutDown,
-            }
-        };
-        let begun = Instant::now();
-        let counted = lane.tally.call();
-        lane.metrics.call_begins();
-        let ended = self
-            .executor
-            .call(&lane.url, task, lane.task.domain.as_deref(), left, stop)
-            .await;
-        drop(counted);
-        let ended = self.unless_shutting_down(ended);
-        self.mind_the_handler(&ended);
-        let outcome = self.judge(task, at, ended);
-        lane.metrics.call_ended(begun.elapsed(), &outcome);
-        lane.brake(&outcome);
-        outcome
-    }
-
-    /// During a shutdown the handler is stopped too, maybe in the middle of a call: that is
-    /// not the task's fault.
-    fn unless_shutting_down(&self, ended: Ended) -> Ended {
-        match ended {
-            Ended::CutOff(_) | Ended::Refused if self.shutdown.limits().is_some() => {
-                Ended::ShutDown
-            }
-            other => other,
-        }
-    }
-
-    fn mind_the_handler(&self, ended: &Ended) {
-        match ended {
-            Ended::Refused => self.handler.refused(),
-            Ended::CutOff(_) => self.handler.suspect(),
-            _ => {}
-        }
-    }
-
-    fn judge(&self, task: &Task, at: Instant, ended: Ended) -> Outcome {
-        let first = match task.first_start_time() {
-            0 => task.start_time(),
-            first => first,
-        };
-        let given = Circumstances {
-            terminal: &self.config.handler.terminal,
-            age: elapsed(task, first) + at.elapsed(),
-            now: Timestamp::now(),
-        };
-        let outcome = judge(ended, &given);
-        let waited = elapsed(task, task.scheduled_time()) + at.elapsed();
-        around_poll_timeout(outcome, task.poll_timeout_seconds(), waited)
-    }
-
-    async fn report(&self, lane: &Lane, task: &Task, at: Instant, outcome: Outcome, air: &Air) {
-        tracing::debug!(
-            task = task.task_id(), task_type = lane.task.name, end = ?outcome.end,
-            reason = outcome.reason, ms = at.elapsed().as_millis(), "ended"
-        );
-        lane.tally.ended(&outcome);
-        lane.metrics.ended(&outcome);
-        let report = report(task, &self.config.worker_id, outcome, stats::now_ms());
-        report::send(&self.client, &report, &lane.metrics, air).await;
-    }
-
     fn poller(&self, number: usize) -> Poller {
-        let lane = &self.lanes[number];
-        Poller {
+        Poller::new(Line {
             client: self.client.clone(),
             worker_id: self.config.worker_id.clone(),
-            task_type: lane.task.name.clone(),
-            domain: lane.task.domain.clone(),
-            interval: lane.task.poll_interval,
-            lane: number,
+            lane: self.lanes[number].clone(),
+            number,
             slots: self.slots.clone(),
-            handler: self.handler.clone(),
-            brake: lane.brake.clone(),
+            intake: self.intake.clone(),
             shutdown: self.shutdown.clone(),
-            tally: lane.tally.clone(),
-            metrics: lane.metrics.clone(),
+            gate: self.gate.clone(),
             pace: Pace::default(),
             not_before: Instant::now(),
-        }
+        })
     }
 
     // === the end ===
@@ -355,6 +261,8 @@ impl Sidecar {
     /// A snapshot.
     pub fn stats(&self) -> Stats {
         let (total, in_flight) = (self.slots.total(), self.in_flight());
+        let spooled = self.intake.spool.as_ref().map_or(0, |spool| spool.used().0);
+        let spooled = usize::try_from(spooled).unwrap_or(usize::MAX);
         let tasks = self.lanes.iter().enumerate().map(|(i, lane)| {
             let slots = self.slots.cap(i);
             // By the tasks: a slot that only a waiting poll holds is free.
@@ -368,9 +276,10 @@ impl Sidecar {
             observed_at: stats::now_ms(),
             draining: self.is_draining(),
             cordoned: false,
-            handler_ready: self.handler.is_ready(),
+            handler_ready: self.handler_ready(),
             slots: total,
-            in_flight,
+            in_flight: in_flight + spooled,
+            spooled,
             tasks: tasks.collect(),
         }
     }
@@ -381,9 +290,14 @@ impl Sidecar {
             .shutdown
             .limits()
             .map_or(Duration::ZERO, |limits| limits.began.elapsed());
-        self.metrics.refresh(self.handler.is_ready(), draining_for);
+        self.metrics
+            .refresh(self.intake.handler.is_ready(), draining_for);
+        if let Some(spool) = &self.intake.spool {
+            self.metrics.set_spool(spool);
+        }
         let mut by_type: BTreeMap<&str, (usize, Option<i64>)> = BTreeMap::new();
         for lane in &self.lanes {
+            self.metrics.set_breaker(&lane.task.name, lane.is_broken());
             let (busy, oldest) = by_type.entry(&lane.task.name).or_default();
             *busy += lane.tally.in_flight();
             *oldest = lane.tally.oldest().into_iter().chain(*oldest).min();
@@ -410,60 +324,32 @@ impl Sidecar {
 
     /// Whether it takes work.
     pub fn is_ready(&self) -> bool {
-        self.handler.is_ready() && !self.is_draining()
+        self.intake.handler.is_ready() && !self.is_draining()
     }
 
     /// Whether the handler takes calls.
     pub fn handler_ready(&self) -> bool {
-        self.handler.is_ready()
+        self.intake.handler.is_ready()
     }
-}
-
-impl Lane {
-    fn brake(&self, outcome: &Outcome) {
-        match outcome.end {
-            End::HandedBack {
-                cause: Cause::Busy,
-                after,
-            } => {
-                tracing::info!(
-                    task_type = self.task.name,
-                    after,
-                    "the handler is busy; its polls slow down"
-                );
-                self.brake.busy(Duration::from_secs(after), fastrand::f64());
-            }
-            End::HandedBack {
-                cause: Cause::Refused,
-                ..
-            } => self.brake.refused(fastrand::f64()),
-            End::HandedBack { .. } => {}
-            _ => self.brake.free(),
-        }
-    }
-}
-
-/// From scheduled to started, on the first delivery.
-fn first_wait(task: &Task) -> Option<Duration> {
-    let millis = task.start_time().saturating_sub(task.scheduled_time());
-    (task.poll_count() <= 1 && task.scheduled_time() > 0 && task.start_time() > 0)
-        .then(|| Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
-}
-
-/// The time from `since` to the poll that brought the task, both by the server's clock, which
-/// may differ from ours: a poll sets `updateTime`, the first one `startTime` too. By our own
-/// clock where the server says neither.
-fn elapsed(task: &Task, since: i64) -> Duration {
-    if since <= 0 {
-        return Duration::ZERO;
-    }
-    let polled = match task.update_time().max(task.start_time()) {
-        0 => stats::now_ms(),
-        at => at,
-    };
-    Duration::from_millis(u64::try_from(polled.saturating_sub(since)).unwrap_or(0))
 }
 
 #[cfg(test)]
-#[path = "pipeline_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::config::TaskConfig;
+
+    #[tokio::test]
+    async fn polls_that_end_by_themselves_end_the_sidecar() {
+        // Aborted: to whoever waits for them that is as good as a panic.
+        let aborted = tokio::spawn(std::future::pending());
+        aborted.abort();
+        for polls in [tokio::spawn(async {}), aborted] {
+            let tasks = vec![TaskConfig::new("t")];
+            let conductor = "http://127.0.0.1:9/api".parse().unwrap();
+            let config = Config::new(conductor, tasks, "w".to_owned());
+            let sidecar = Sidecar::new(config, &Registry::new()).unwrap();
+            sidecar.clone().mind_polls(0, polls).await;
+            assert!(sidecar.is_draining());
+        }
+    }
+}

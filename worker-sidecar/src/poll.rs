@@ -1,21 +1,26 @@
 //! Free slots become tasks.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use conductor_client::{BatchPoll, Client, Kind, Task};
+use conductor_client::{BatchPoll, Client, Kind, Malformed, Task};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::Instant;
 
 use crate::{
-    backoff::Backoff,
+    breaker::Admits,
+    gate::Gate,
     handler::Handler,
-    metrics::TaskMetrics,
-    rule::{self, Appetite, Pace, Polled},
+    lane::Lane,
+    rule::{self, Appetite, Ask, Pace, Polled},
     shutdown::Shutdown,
     slots::{Slot, Slots},
-    stats::Tally,
+    spool::Spool,
 };
 
 /// A task that a poll brought.
@@ -29,239 +34,344 @@ pub struct Delivery {
     pub at: Instant,
 }
 
-/// Polls one task type. At most one of its polls is in the air.
+/// Whether work may be taken in now, apart from free slots.
+#[derive(Debug)]
+pub struct Intake {
+    /// The handler.
+    pub handler: Arc<Handler>,
+    /// Where results go that Conductor does not take.
+    pub spool: Option<Arc<Spool>>,
+}
+
+/// What keeps a type from being polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    HandlerNotReady,
+    Braked(Instant),
+    Broken(Instant),
+    Verdict,
+    SpoolInTrouble,
+}
+
+impl Intake {
+    fn obstacle(&self, lane: &Lane, now: Instant) -> Option<Obstacle> {
+        if !self.handler.is_ready() {
+            return Some(Obstacle::HandlerNotReady);
+        }
+        let braked = lane.brake.until();
+        if braked > now {
+            return Some(Obstacle::Braked(braked));
+        }
+        match lane.admits(now) {
+            Admits::After(until) => return Some(Obstacle::Broken(until)),
+            Admits::Verdict => return Some(Obstacle::Verdict),
+            Admits::One | Admits::All => {}
+        }
+        let trouble = self.spool.as_ref().and_then(|spool| spool.trouble());
+        trouble.map(|_| Obstacle::SpoolInTrouble)
+    }
+
+    /// Whether nothing keeps the type from taking as many tasks as there are.
+    pub fn is_wide_open(&self, lane: &Lane, now: Instant) -> bool {
+        self.obstacle(lane, now).is_none() && lane.admits(now) == Admits::All
+    }
+
+    async fn wait(&self, lane: &Lane, obstacle: Obstacle) {
+        match obstacle {
+            Obstacle::HandlerNotReady => self.handler.ready().await,
+            Obstacle::Braked(until) | Obstacle::Broken(until) => {
+                tokio::time::sleep_until(until).await;
+            }
+            Obstacle::Verdict => lane.verdict().await,
+            Obstacle::SpoolInTrouble => {
+                if let Some(spool) = &self.spool {
+                    spool.takes_results().await;
+                }
+            }
+        }
+    }
+}
+
+/// Polls one task type. At most one of its polls is in the air, and those that are overdue: a
+/// poll that is not answered may be on a connection that leads nowhere, and the next one goes
+/// out on another.
 #[derive(Debug)]
 pub struct Poller {
+    line: Line,
+    current: Option<(Flight, Vec<Slot>)>,
+    late: FuturesUnordered<Flight>,
+}
+
+/// What a poller works with.
+#[derive(Debug)]
+pub struct Line {
     /// Conductor.
     pub client: Client,
     /// Who polls.
     pub worker_id: String,
     /// The task type.
-    pub task_type: String,
-    /// Its domain.
-    pub domain: Option<String>,
-    /// The longest pause between polls of an empty queue.
-    pub interval: Duration,
-    /// This type's number among those that share the slots.
-    pub lane: usize,
+    pub lane: Arc<Lane>,
+    /// Its number among those that share the slots.
+    pub number: usize,
     /// The slots.
     pub slots: Arc<Slots>,
-    /// The handler.
-    pub handler: Arc<Handler>,
-    /// Slows down when the handler says it is busy.
-    pub brake: Arc<Brake>,
+    /// What else it takes.
+    pub intake: Arc<Intake>,
     /// Ends the polls.
     pub shutdown: Shutdown,
-    /// Counts for `/stats`.
-    pub tally: Arc<Tally>,
-    /// Counts for `/metrics`.
-    pub metrics: Arc<TaskMetrics>,
+    /// Hears that the server is there.
+    pub gate: Arc<Gate>,
     /// How the polls have gone.
     pub pace: Pace,
     /// No poll before.
     pub not_before: Instant,
 }
 
+/// A poll in the air.
+struct Flight {
+    answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    ask: Ask,
+    began: Instant,
+}
+
+type Answer = Result<Vec<Result<Task, Malformed>>, conductor_client::Error>;
+
+/// A poll that was answered, or failed.
+struct Landed {
+    answer: Answer,
+    ask: Ask,
+    began: Instant,
+    at: Instant,
+}
+
+/// An answer that is later than its wait by this much is overdue.
+const OVERDUE: Duration = Duration::from_secs(2);
+
+/// So many overdue polls are awaited before another is sent.
+const MOST_LATE: usize = 4;
+
+impl Future for Flight {
+    type Output = Landed;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landed> {
+        let answer = std::task::ready!(self.answer.as_mut().poll(cx));
+        Poll::Ready(Landed {
+            answer,
+            ask: self.ask,
+            began: self.began,
+            at: Instant::now(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Flight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flight")
+            .field("ask", &self.ask)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Poller {
+    /// Nothing is in the air yet.
+    pub fn new(line: Line) -> Self {
+        Self {
+            line,
+            current: None,
+            late: FuturesUnordered::new(),
+        }
+    }
+
     /// The next poll's tasks, maybe none; `None` once there will be no more.
     ///
     /// A shutdown ends what comes before a poll, but not the poll: a future that is dropped
-    /// would strand the task it was about to bring. For the same reason, do not drop this one.
+    /// would strand the task it was about to bring. For the same reason, do not drop the poller
+    /// before its end. A dropped future of this method loses nothing.
     pub async fn next(&mut self) -> Option<Vec<Delivery>> {
-        let shutdown = self.shutdown.clone();
-        let slots = tokio::select! {
-            biased;
-            _ = shutdown.begun() => return None,
-            slots = self.slots_to_poll_for() => slots,
-        };
-        Some(self.poll(slots).await)
+        loop {
+            let Some((flight, _)) = &mut self.current else {
+                let may_launch = self.late.len() < MOST_LATE;
+                let shutdown = self.line.shutdown.clone();
+                tokio::select! {
+                    biased;
+                    Some(landed) = self.late.next(), if !self.late.is_empty() => {
+                        return Some(self.line.late(landed));
+                    }
+                    _ = shutdown.begun(), if self.late.is_empty() => return None,
+                    slots = self.line.slots_to_poll_for(), if may_launch && !self.line.shutdown.has_begun() => {
+                        if !self.line.shutdown.has_begun() {
+                            self.current = Some((self.line.launch(slots.len()), slots));
+                        }
+                    }
+                    _ = shutdown.begun(), if !self.line.shutdown.has_begun() => {}
+                }
+                continue;
+            };
+            let overdue = flight.began + flight.ask.wait + OVERDUE;
+            tokio::select! {
+                biased;
+                landed = flight => {
+                    let slots = self.current.take().map_or_else(Vec::new, |(_, slots)| slots);
+                    return Some(self.line.landed(landed, slots));
+                }
+                Some(landed) = self.late.next(), if !self.late.is_empty() => {
+                    return Some(self.line.late(landed));
+                }
+                () = tokio::time::sleep_until(overdue) => {
+                    if let Some((flight, _slots)) = self.current.take() {
+                        self.line.overdue();
+                        self.late.push(flight);
+                    }
+                }
+            }
+        }
     }
+}
 
+impl Line {
     /// Waits until it may poll, and takes the slots.
-    async fn slots_to_poll_for(&mut self) -> Vec<Slot> {
+    async fn slots_to_poll_for(&self) -> Vec<Slot> {
         loop {
             tokio::time::sleep_until(self.not_before).await;
-            self.handler_takes_calls().await;
-            if !self.slots.is_free(self.lane) {
-                self.metrics.queue_full();
+            self.nothing_in_the_way().await;
+            if !self.slots.is_free(self.number) {
+                self.lane.metrics.queue_full();
             }
-            let Some(first) = self.slots.first(self.lane, self.pace.appetite()).await else {
+            let Some(first) = self.slots.first(self.number, self.pace.appetite()).await else {
                 return std::future::pending().await; // the semaphores are never closed
             };
             // Waiting for a slot may have taken long.
-            if !self.handler.is_ready() || self.brake.until() > Instant::now() {
+            let now = Instant::now();
+            if self.intake.obstacle(&self.lane, now).is_some() {
                 continue;
             }
             let mut slots = vec![first];
-            if self.pace.appetite() == Appetite::Hungry {
-                slots.extend(self.slots.more(self.lane));
+            if self.pace.appetite() == Appetite::Hungry && self.lane.admits(now) == Admits::All {
+                slots.extend(self.slots.more(self.number));
             }
-            self.slots.wants(self.lane, Appetite::InTheAir);
+            self.slots.wants(self.number, Appetite::InTheAir);
             return slots;
         }
     }
 
-    async fn handler_takes_calls(&self) {
-        let brake = self.brake.until();
-        if !self.handler.is_ready() || brake > Instant::now() {
-            self.metrics.paused();
-            self.slots.wants(self.lane, Appetite::Off);
-            tokio::time::sleep_until(brake).await;
-            self.handler.ready().await;
+    async fn nothing_in_the_way(&self) {
+        let mut first = true;
+        while let Some(obstacle) = self.intake.obstacle(&self.lane, Instant::now()) {
+            if std::mem::take(&mut first) {
+                self.lane.metrics.paused();
+                self.slots.wants(self.number, Appetite::Off);
+            }
+            self.intake.wait(&self.lane, obstacle).await;
         }
     }
 
-    async fn poll(&mut self, mut slots: Vec<Slot>) -> Vec<Delivery> {
-        let (alone, grace) = (self.slots.is_alone(), self.shutdown.grace());
-        let ask = rule::ask(self.pace.appetite(), slots.len(), alone, grace);
-        let began = Instant::now();
-        let answer = self
-            .client
-            .batch_poll(BatchPoll {
-                task_type: &self.task_type,
-                worker_id: &self.worker_id,
-                domain: self.domain.as_deref(),
+    fn launch(&self, slots: usize) -> Flight {
+        let (sharers, grace) = (self.slots.sharers(), self.shutdown.grace());
+        let ask = rule::ask(self.pace, slots, sharers, grace);
+        let (client, worker_id) = (self.client.clone(), self.worker_id.clone());
+        let lane = self.lane.clone();
+        let answer = Box::pin(async move {
+            let poll = BatchPoll {
+                task_type: &lane.task.name,
+                worker_id: &worker_id,
+                domain: lane.task.domain.as_deref(),
                 count: ask.count,
                 wait: ask.wait,
-            })
-            .await;
-        let at = Instant::now();
-        let took = at - began;
-        let (polled, tasks) = match answer {
+            };
+            client.batch_poll_each(poll).await
+        });
+        Flight {
+            answer,
+            ask,
+            began: Instant::now(),
+        }
+    }
+
+    fn landed(&mut self, landed: Landed, slots: Vec<Slot>) -> Vec<Delivery> {
+        let took = landed.at - landed.began;
+        let polled = self.count(&landed);
+        self.lane.set_flows(matches!(
+            polled,
+            Polled::Tasks { got, asked } if landed.ask.wait.is_zero() && got >= asked
+        ));
+        self.pace = self.pace.after(polled);
+        let interval = self.lane.task.poll_interval;
+        self.not_before = landed.at + self.pace.pause(polled, interval, took, fastrand::f64());
+        self.slots.wants(self.number, self.pace.appetite());
+        let mut slots = slots.into_iter();
+        self.deliver(landed, || slots.next())
+    }
+
+    /// An overdue poll's: its slots were given to others meanwhile.
+    fn late(&self, landed: Landed) -> Vec<Delivery> {
+        self.count(&landed);
+        self.deliver(landed, || self.slots.one_now(self.number))
+    }
+
+    fn overdue(&self) {
+        tracing::warn!(
+            task_type = self.lane.task.name,
+            "a poll is overdue; another one is sent beside it"
+        );
+        self.lane.set_flows(false);
+        self.slots.wants(self.number, self.pace.appetite());
+    }
+
+    fn count(&self, landed: &Landed) -> Polled {
+        let took = landed.at - landed.began;
+        match &landed.answer {
             Ok(tasks) => {
-                self.metrics.polled(took, None);
-                self.tally.polled(tasks.len());
                 let got = tasks.len();
-                (
-                    Polled::Tasks {
-                        got,
-                        asked: ask.count,
-                    },
-                    tasks,
-                )
+                self.lane.metrics.polled(took, None);
+                self.lane.polled(got, landed.at);
+                self.gate.answered();
+                Polled::Tasks {
+                    got,
+                    asked: landed.ask.count,
+                }
             }
             Err(error) => {
-                tracing::warn!(task_type = self.task_type, %error, "a poll failed");
-                self.metrics
-                    .polled(took, Some((error.kind(), error.status())));
-                self.tally.poll_failed();
-                let after = match error.kind() {
-                    Kind::Retryable { after } => after,
-                    _ => None,
-                };
-                let unauthorized = error.kind() == Kind::Unauthorized;
-                (
-                    Polled::Failed {
-                        unauthorized,
-                        after,
-                    },
-                    Vec::new(),
-                )
+                tracing::warn!(task_type = self.lane.task.name, %error, "a poll failed");
+                let failure = Some((error.kind(), error.status()));
+                self.lane.metrics.polled(took, failure);
+                self.lane.tally.poll_failed();
+                failed(error)
             }
-        };
-        self.pace = self.pace.after(polled);
-        self.not_before = at + self.pace.pause(polled, self.interval, fastrand::f64());
-        self.slots.wants(self.lane, self.pace.appetite());
-        let mut slots = slots.drain(..);
+        }
+    }
+
+    fn deliver(&self, landed: Landed, mut slot: impl FnMut() -> Option<Slot>) -> Vec<Delivery> {
+        let tasks = landed.answer.unwrap_or_default().into_iter();
         tasks
-            .into_iter()
+            .filter_map(|task| readable_task(&self.lane, task))
             .map(|task| Delivery {
                 task,
-                slot: slots.next(),
-                at,
+                slot: slot(),
+                at: landed.at,
             })
             .collect()
     }
 }
 
-/// Holds one type's polls back while its handler answers that it is busy.
-#[derive(Debug)]
-pub struct Brake(Mutex<Braked>);
-
-#[derive(Debug, Clone, Copy)]
-struct Braked {
-    until: Instant,
-    strikes: u32,
-}
-
-impl Brake {
-    /// Not braked.
-    pub fn new() -> Self {
-        Self(Mutex::new(Braked {
-            until: Instant::now(),
-            strikes: 0,
-        }))
-    }
-
-    /// No poll before.
-    pub fn until(&self) -> Instant {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).until
-    }
-
-    /// The handler is busy, for `after` by its own word.
-    pub fn busy(&self, after: Duration, random: f64) {
-        self.pull(Backoff::BUSY, after, random);
-    }
-
-    /// The handler refused a call.
-    pub fn refused(&self, random: f64) {
-        self.pull(Backoff::REFUSED, Duration::ZERO, random);
-    }
-
-    fn pull(&self, backoff: Backoff, after: Duration, random: f64) {
-        let mut braked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *braked = braked.pulled(backoff, Instant::now(), after, random);
-    }
-
-    /// The handler took a task.
-    pub fn free(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .strikes = 0;
+fn failed(error: &conductor_client::Error) -> Polled {
+    Polled::Failed {
+        unauthorized: error.kind() == Kind::Unauthorized,
+        after: match error.kind() {
+            Kind::Retryable { after } => after,
+            _ => None,
+        },
     }
 }
 
-impl Default for Brake {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Braked {
-    /// Calls that run side by side are refused together: only the first of them is a strike.
-    fn pulled(self, backoff: Backoff, now: Instant, after: Duration, random: f64) -> Self {
-        let strikes = self.strikes.saturating_add(u32::from(now >= self.until));
-        let pause = backoff.pause_or_later(strikes, Some(after), random);
-        Self {
-            until: self.until.max(now + pause),
-            strikes,
+/// A task that cannot be read cannot be answered either: its lease will end. Said, and
+/// counted, so that somebody looks.
+pub(crate) fn readable_task(lane: &Lane, task: Result<Task, Malformed>) -> Option<Task> {
+    match task {
+        Ok(task) => Some(task),
+        Err(error) => {
+            lane.metrics.unreadable();
+            tracing::error!(task_type = lane.task.name, %error, "a poll brought what cannot be read as a task");
+            None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_brake_tightens_once_a_period() {
-        let s = Duration::from_secs;
-        let now = Instant::now();
-        let fresh = Braked {
-            until: now,
-            strikes: 0,
-        };
-        let once = fresh.pulled(Backoff::BUSY, now, Duration::ZERO, 1.0);
-        assert_eq!((once.until, once.strikes), (now + s(1), 1));
-        let same = once.pulled(Backoff::BUSY, now, Duration::ZERO, 1.0);
-        assert_eq!((same.until, same.strikes), (now + s(1), 1));
-        let later = now + s(2);
-        let twice = same.pulled(Backoff::BUSY, later, Duration::ZERO, 1.0);
-        assert_eq!((twice.until, twice.strikes), (later + s(2), 2));
-        let asked = fresh.pulled(Backoff::BUSY, now, s(60), 0.0);
-        assert_eq!(asked.until, now + s(60));
-        let endless = fresh.pulled(Backoff::BUSY, now, s(u64::MAX), 0.0);
-        assert_eq!(endless.until, now + s(300));
     }
 }

@@ -1,21 +1,54 @@
-//! Sends a result until Conductor takes it or refuses it for good.
+//! Sends results until Conductor takes them or says that it never will.
+//!
+//! The first attempt is sent from memory, and holds the task's slot. If it fails, or hangs, the
+//! result goes into the spool; from then on its slot is free, and it is sent again when the
+//! [`Gate`] lets it through. Where there is no spool, or no room, the result keeps its slot.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use conductor_client::{Client, Error, Kind, TaskResult};
+use conductor_client::{Client, Error, Kind, Malformed, Task};
 use tokio::time::Instant;
 
-use crate::{backoff::Backoff, lease::Air, metrics::TaskMetrics, result::Report};
+use crate::{
+    backoff::Backoff,
+    gate::Gate,
+    lease::Air,
+    metrics::{Request, TaskMetrics},
+    result::Report,
+    spool::{self, Kept, Spool},
+};
 
-/// A 500 that is marked as not retryable is mostly our own mistake, but `SQLite` servers that
-/// are busy answer so too: repeated for so long, not for ever.
-const DOUBT: Duration = Duration::from_secs(600);
+/// An attempt that takes longer is kept on disk meanwhile.
+const HANGS: Duration = Duration::from_secs(1);
 
-/// Whether Conductor took a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The longest an attempt may take: the next one may find a connection that works. The lease
+/// is not extended meanwhile, so an attempt takes no more of it than an extension does.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often a result is sent that the server, while it does other things, answers with a 500
+/// that is not marked as retryable. Most mistakes of a client are answered so, but a busy
+/// `SQLite` file too.
+const DOUBTFUL_ATTEMPTS: u32 = 20;
+
+/// How often one that is answered with a 4xx: a gateway before the server may have had its
+/// reasons.
+const REJECTED_ATTEMPTS: u32 = 3;
+
+/// A 401 or 403: somebody has to mend the credentials first.
+const UNAUTHORIZED: Duration = Duration::from_secs(5);
+
+/// What became of a report.
+#[derive(Debug)]
 pub enum Sent {
-    /// It did.
-    Accepted,
+    /// Conductor took it, and gave the next task where it was asked for one.
+    Accepted(Option<Box<Result<Task, Malformed>>>),
     /// It never will.
     GivenUp,
 }
@@ -23,79 +56,339 @@ pub enum Sent {
 /// What to do after a failed attempt. Pure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
+    /// The server is away, for so long by its own word.
+    Away(Option<Duration>),
+    /// It refuses this one: again after a pause.
     Again(Duration),
+    /// It refuses this one for good: a failure is sent instead.
+    Instead,
+    /// It does not know the task any more.
     GiveUp,
 }
 
-fn next(kind: Kind, doubtful: bool, failures: u32, since_first: Duration, random: f64) -> Next {
-    match kind {
-        Kind::Retryable { .. } if doubtful && since_first >= DOUBT => Next::GiveUp,
-        Kind::Retryable { after } => {
-            Next::Again(Backoff::REPORT.pause_or_later(failures, after, random))
-        }
-        // The result is worth keeping until somebody has mended the credentials.
-        Kind::Unauthorized => Next::Again(Backoff::UNAUTHORIZED.pause(failures, random)),
-        Kind::Rejected | Kind::Gone => Next::GiveUp,
+/// `refusals`: how often the server refused this report while it did other things, this time
+/// included.
+fn next(kind: Kind, status: Option<u16>, doubtful: bool, refusals: u32, random: f64) -> Next {
+    let attempts = match kind {
+        Kind::Gone => return Next::GiveUp,
+        Kind::Unauthorized => return Next::Away(Some(UNAUTHORIZED)),
+        Kind::Retryable { .. } if doubtful && status == Some(500) => DOUBTFUL_ATTEMPTS,
+        Kind::Retryable { after } => return Next::Away(after),
+        Kind::Rejected => REJECTED_ATTEMPTS,
+    };
+    if refusals < attempts {
+        Next::Again(Backoff::REPORT.pause(refusals, random))
+    } else {
+        Next::Instead
     }
 }
 
-/// Sends it. Repeats may be sent: the server takes the first and ignores the others. The lease
-/// may be extended between them.
-pub async fn send(client: &Client, report: &Report, metrics: &TaskMetrics, air: &Air) -> Sent {
-    let update = &report.update;
-    let began = Instant::now();
-    let mut failures = 0;
-    let _to_the_end = loop {
-        let turn = air.for_report().await;
-        let attempt = Instant::now();
-        let sent = client.update_task(update).await;
-        metrics.updated(attempt.elapsed(), failure(&sent));
-        let Err(error) = sent else { break turn };
-        failures += 1;
+/// Sends reports.
+#[derive(Debug)]
+pub struct Reporter {
+    client: Client,
+    gate: Arc<Gate>,
+    spool: Option<Arc<Spool>>,
+    /// The server knows no update-v2.
+    no_v2: AtomicBool,
+}
+
+/// A report on its way.
+#[derive(Debug)]
+struct Letter {
+    /// Where it could not be kept on disk.
+    in_memory: Option<Report>,
+    kept: Option<Kept>,
+    /// Sent instead of a result that was refused for good.
+    is_instead: bool,
+    refusals: u32,
+    /// How much the server had done when it refused this the last time.
+    answers: Option<u64>,
+}
+
+impl Reporter {
+    /// For one sidecar.
+    pub fn new(client: Client, gate: Arc<Gate>, spool: Option<Arc<Spool>>) -> Self {
+        Self {
+            client,
+            gate,
+            spool,
+            no_v2: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether a report may ask for the next task.
+    pub fn may_ask(&self) -> bool {
+        !self.no_v2.load(Ordering::Relaxed) && !self.gate.is_away()
+    }
+
+    /// Sends one. `ask`: for the next task too. `hold` is dropped as soon as the result is
+    /// safe: taken, or on disk. Never drop the future of one that asks.
+    pub async fn send<H>(
+        &self,
+        report: Report,
+        ask: bool,
+        air: &Air,
+        metrics: &TaskMetrics,
+        hold: &mut Option<H>,
+    ) -> Sent {
+        let mut kept = None;
+        if !self.gate.is_away() {
+            let first = async {
+                let _turn = air.for_report().await;
+                self.attempt(&report, ask, metrics).await
+            };
+            tokio::pin!(first);
+            let sent = tokio::select! {
+                biased;
+                sent = &mut first => sent,
+                () = tokio::time::sleep(HANGS) => {
+                    kept = self.keep(&report, metrics).await;
+                    first.await
+                }
+            };
+            match sent {
+                Ok(task) => {
+                    self.gate.open();
+                    if let Some(kept) = kept {
+                        kept.remove().await;
+                    }
+                    self.more_logs(&report, metrics).await;
+                    return Sent::Accepted(task.map(Box::new));
+                }
+                Err(error) => {
+                    // The row of those that wait moves on by itself, so this one may be early.
+                    if let Next::Away(after) =
+                        next(error.kind(), error.status(), error.is_doubtful(), 0, 0.0)
+                    {
+                        self.gate.shut(after, fastrand::f64());
+                    }
+                    warn(&report, &error);
+                }
+            }
+        }
+        if kept.is_none() {
+            kept = self.keep(&report, metrics).await;
+        }
+        if kept.is_some() {
+            hold.take();
+        }
+        let letter = Letter::new(report, kept);
+        self.deliver(letter, air, metrics, hold).await
+    }
+
+    /// Sends one that an earlier process left.
+    pub async fn send_left(&self, kept: Kept, air: &Air, metrics: &TaskMetrics) -> Sent {
+        let letter = Letter {
+            in_memory: None,
+            kept: Some(kept),
+            is_instead: false,
+            refusals: 0,
+            answers: None,
+        };
+        self.deliver(letter, air, metrics, &mut None::<()>).await
+    }
+
+    /// One attempt, or two where the server has no update-v2.
+    async fn attempt(
+        &self,
+        report: &Report,
+        ask: bool,
+        metrics: &TaskMetrics,
+    ) -> Result<Option<Result<Task, Malformed>>, Error> {
+        let patience = (report.lease().length / 8).clamp(LEAST_PATIENCE, PATIENCE);
+        if ask {
+            let began = Instant::now();
+            let asked = self.client.update_task_v2(&report.update, patience).await;
+            metrics.updated(Request::UpdateV2, began.elapsed(), failure(&asked));
+            if !matches!(&asked, Err(error) if matches!(error.status(), Some(404 | 405))) {
+                return asked;
+            }
+        }
+        let began = Instant::now();
+        let sent = self
+            .client
+            .update_task_within(&report.update, patience)
+            .await;
+        metrics.updated(Request::Update, began.elapsed(), failure(&sent));
+        // Was the 404 that of the task or of the call? The older call told.
+        if ask && sent.is_ok() && !self.no_v2.swap(true, Ordering::Relaxed) {
+            tracing::info!("this Conductor has no update-v2; tasks come by polls alone");
+        }
+        sent.map(|()| None)
+    }
+
+    /// After the first attempt. Repeats may reach the server twice: it takes the first and
+    /// ignores the others.
+    async fn deliver<H>(
+        &self,
+        mut letter: Letter,
+        air: &Air,
+        metrics: &TaskMetrics,
+        hold: &mut Option<H>,
+    ) -> Sent {
+        loop {
+            let pass = self.gate.pass().await;
+            let report = match letter.report().await {
+                Ok(Some(report)) => report,
+                Ok(None) => return Sent::GivenUp, // a letter has one of the two
+                Err(error) => {
+                    metrics.lost();
+                    tracing::error!(%error, "a result in the spool cannot be read any more; it is lost");
+                    return Sent::GivenUp;
+                }
+            };
+            let sent = {
+                let _turn = air.for_report().await;
+                self.attempt(&report, false, metrics).await
+            };
+            let Err(error) = sent else {
+                self.gate.open();
+                drop(pass);
+                letter.remove().await;
+                self.more_logs(&report, metrics).await;
+                return Sent::Accepted(None);
+            };
+            let next = letter.next(&error, self.gate.answers(), fastrand::f64());
+            if let Next::Away(after) = next {
+                self.gate.shut(after, fastrand::f64());
+            }
+            drop(pass);
+            match next {
+                Next::Away(_) => warn(&report, &error),
+                Next::Again(pause) => {
+                    warn(&report, &error);
+                    tokio::time::sleep(pause).await;
+                }
+                Next::Instead => {
+                    given_up(&report, &error, metrics);
+                    letter.remove().await;
+                    letter = Letter::instead(&report, &error);
+                }
+                Next::GiveUp => {
+                    given_up(&report, &error, metrics);
+                    letter.remove().await;
+                    return Sent::GivenUp;
+                }
+            }
+            // There may be room by now.
+            if let Some(report) = letter.in_memory.take() {
+                match self.keep(&report, metrics).await {
+                    Some(kept) => letter.kept = Some(kept),
+                    None => letter.in_memory = Some(report),
+                }
+            }
+            if letter.kept.is_some() {
+                hold.take();
+            }
+        }
+    }
+
+    /// Into the spool, if there is one with room.
+    async fn keep(&self, report: &Report, metrics: &TaskMetrics) -> Option<Kept> {
+        let spool = self.spool.as_ref()?;
+        match spool.keep(report).await {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                metrics.not_kept();
+                tracing::error!(
+                    task = report.update.task_id, workflow = report.update.workflow_instance_id, %error,
+                    "a result could not be spooled; it is kept in memory, and no more tasks are taken"
+                );
+                None
+            }
+        }
+    }
+
+    async fn more_logs(&self, report: &Report, metrics: &TaskMetrics) {
+        for line in &report.more_logs {
+            let began = Instant::now();
+            let sent = self.client.log_task(&report.update.task_id, line).await;
+            metrics.logged(began.elapsed(), failure(&sent));
+            // Logs are not worth a slot: the first failure ends them.
+            if let Err(error) = sent {
+                let (task, workflow) = ids(report);
+                tracing::warn!(task, workflow, %error, "the task's further log lines were not taken");
+                break;
+            }
+        }
+    }
+}
+
+impl Letter {
+    fn new(report: Report, kept: Option<Kept>) -> Self {
+        Self {
+            in_memory: kept.is_none().then_some(report),
+            kept,
+            is_instead: false,
+            refusals: 0,
+            answers: None,
+        }
+    }
+
+    fn instead(report: &Report, error: &Error) -> Self {
+        Self {
+            is_instead: true,
+            ..Self::new(report.instead(&error.to_string()), None)
+        }
+    }
+
+    async fn report(&self) -> Result<Option<Report>, spool::Error> {
+        match &self.kept {
+            Some(kept) => kept.load().await.map(Some),
+            None => Ok(self.in_memory.clone()),
+        }
+    }
+
+    async fn remove(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            kept.remove().await;
+        }
+    }
+
+    /// What follows a failed attempt. A refusal counts against the report only if the server
+    /// did something else since the one before: an outage may look like a refusal.
+    fn next(&mut self, error: &Error, answers: u64, random: f64) -> Next {
+        if self.answers.replace(answers) != Some(answers) {
+            self.refusals += 1;
+        }
         let next = next(
             error.kind(),
+            error.status(),
             error.is_doubtful(),
-            failures,
-            began.elapsed(),
-            fastrand::f64(),
+            self.refusals,
+            random,
         );
         match next {
-            Next::Again(pause) => {
-                drop(turn);
-                warn(update, failures, &error);
-                tokio::time::sleep(pause).await;
-            }
-            Next::GiveUp => {
-                metrics.lost();
-                tracing::error!(
-                    task = update.task_id, workflow = update.workflow_instance_id, status = ?update.status,
-                    %error, "Conductor does not take the result; given up"
-                );
-                return Sent::GivenUp;
-            }
-        }
-    };
-    for line in &report.more_logs {
-        let attempt = Instant::now();
-        let sent = client.log_task(&update.task_id, line).await;
-        metrics.logged(attempt.elapsed(), failure(&sent));
-        // Logs are not worth a slot: the first failure ends them.
-        if let Err(error) = sent {
-            tracing::warn!(task = update.task_id, %error, "the task's further log lines were not taken");
-            break;
+            Next::Instead if self.is_instead => Next::GiveUp,
+            next => next,
         }
     }
-    Sent::Accepted
 }
 
-fn failure(sent: &Result<(), Error>) -> crate::metrics::Failure {
+fn ids(report: &Report) -> (&str, &str) {
+    let update = &report.update;
+    (&update.task_id, &update.workflow_instance_id)
+}
+
+fn failure<T>(sent: &Result<T, Error>) -> crate::metrics::Failure {
     sent.as_ref()
         .err()
         .map(|error| (error.kind(), error.status()))
 }
 
-fn warn(update: &TaskResult, failures: u32, error: &Error) {
-    tracing::warn!(task = update.task_id, failures, %error, "the result was not taken; it is sent again");
+fn warn(report: &Report, error: &Error) {
+    let (task, workflow) = ids(report);
+    tracing::warn!(task, workflow, %error, "the result was not taken; it is sent again");
+}
+
+fn given_up(report: &Report, error: &Error, metrics: &TaskMetrics) {
+    let (task, workflow) = ids(report);
+    metrics.lost();
+    tracing::error!(
+        task, workflow, status = ?report.update.status, %error,
+        "Conductor does not take the result; given up"
+    );
 }
 
 #[cfg(test)]
@@ -104,33 +397,44 @@ mod tests {
 
     #[test]
     fn what_follows_a_failure() {
-        let ms = |millis| Next::Again(Duration::from_millis(millis));
+        let again = |millis| Next::Again(Duration::from_millis(millis));
         let retryable = Kind::Retryable { after: None };
         let asked = Kind::Retryable {
             after: Some(Duration::from_secs(7)),
         };
-        let endless = Kind::Retryable {
-            after: Some(Duration::from_secs(u64::MAX)),
-        };
+        let away = Next::Away(None);
         let rows = [
-            (retryable, false, 1, 0, ms(200)),
-            (retryable, false, 2, 0, ms(400)),
-            (retryable, false, 99, 86_400, ms(30_000)),
-            (asked, false, 1, 0, ms(7700)),
-            (endless, false, 1, 0, ms(66_000)),
-            (retryable, true, 9, 599, ms(30_000)),
-            (retryable, true, 9, 600, Next::GiveUp),
-            (Kind::Unauthorized, false, 1, 0, ms(5000)),
-            (Kind::Unauthorized, false, 99, 86_400, ms(60_000)),
-            (Kind::Rejected, false, 1, 0, Next::GiveUp),
-            (Kind::Gone, false, 1, 0, Next::GiveUp),
+            (retryable, None, false, 1, away),
+            (retryable, Some(500), false, 99, away),
+            (retryable, Some(404), true, 99, away),
+            (retryable, Some(200), true, 99, away),
+            (
+                asked,
+                Some(503),
+                false,
+                1,
+                Next::Away(Some(Duration::from_secs(7))),
+            ),
+            (
+                Kind::Unauthorized,
+                Some(401),
+                false,
+                99,
+                Next::Away(Some(UNAUTHORIZED)),
+            ),
+            (retryable, Some(500), true, 1, again(200)),
+            (retryable, Some(500), true, 2, again(400)),
+            (retryable, Some(500), true, 19, again(30_000)),
+            (retryable, Some(500), true, 20, Next::Instead),
+            (Kind::Rejected, Some(400), false, 1, again(200)),
+            (Kind::Rejected, Some(400), false, 3, Next::Instead),
+            (Kind::Gone, Some(404), false, 1, Next::GiveUp),
         ];
-        for (kind, doubtful, failures, since, expected) in rows {
-            let since = Duration::from_secs(since);
+        for (kind, status, doubtful, refusals, expected) in rows {
             assert_eq!(
-                next(kind, doubtful, failures, since, 1.0),
+                next(kind, status, doubtful, refusals, 1.0),
                 expected,
-                "{kind:?} {doubtful} {failures} {since:?}"
+                "{kind:?} {status:?} {doubtful} {refusals}"
             );
         }
     }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use conductor_client::{Task, TaskLog, TaskResult, UpdateStatus};
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    lease::Lease,
     outcome::{End, Fault, Outcome},
     reason::Reason,
 };
@@ -18,17 +20,30 @@ const LONGEST_CALLBACK: u64 = (1 << 31) - 1;
 /// Server and sidecar count whole seconds, and an update takes a moment to arrive.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// An update, and the log lines that do not fit into it.
-#[derive(Debug)]
+/// An update, the log lines that do not fit into it, and what is needed to deliver it later,
+/// maybe from another process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// The task's type.
+    pub task_type: String,
+    /// The task's lease, in seconds; 0 for none. It is kept until the report is taken.
+    pub lease_seconds: u64,
     /// The update.
     pub update: TaskResult,
     /// To be sent one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_logs: Vec<String>,
 }
 
 /// `waited`: how long ago the task was scheduled. `now_ms`: for log lines without a time.
-pub fn report(task: &Task, worker_id: &str, outcome: Outcome, now_ms: i64) -> Report {
+pub fn report(
+    task: &Task,
+    task_type: &str,
+    worker_id: &str,
+    outcome: Outcome,
+    now_ms: i64,
+) -> Report {
     let (status, callback) = match outcome.end {
         End::Completed => (UpdateStatus::Completed, 0),
         End::Failed(_) => (UpdateStatus::Failed, 0),
@@ -51,6 +66,8 @@ pub fn report(task: &Task, worker_id: &str, outcome: Outcome, now_ms: i64) -> Re
         }
     }
     Report {
+        task_type: task_type.to_owned(),
+        lease_seconds: task.response_timeout_seconds(),
         update: TaskResult {
             workflow_instance_id: task.workflow_id().to_owned(),
             task_id: task.task_id().to_owned(),
@@ -62,6 +79,39 @@ pub fn report(task: &Task, worker_id: &str, outcome: Outcome, now_ms: i64) -> Re
             logs,
         },
         more_logs: more.into_iter().map(|TaskLog { log, .. }| log).collect(),
+    }
+}
+
+impl Report {
+    /// What is sent instead of a report that the server refuses again and again: without it
+    /// the task would wait for its lease to end, and its next attempt would end the same way.
+    #[must_use]
+    pub fn instead(&self, why: &str) -> Self {
+        let reason = Reason::new(&format!("Conductor did not take the task's result: {why}"));
+        Self {
+            task_type: self.task_type.clone(),
+            lease_seconds: self.lease_seconds,
+            update: TaskResult {
+                workflow_instance_id: self.update.workflow_instance_id.clone(),
+                task_id: self.update.task_id.clone(),
+                status: UpdateStatus::FailedWithTerminalError,
+                worker_id: self.update.worker_id.clone(),
+                output_data: None,
+                reason_for_incompletion: Some(reason.text),
+                callback_after_seconds: 0,
+                logs: Vec::new(),
+            },
+            more_logs: Vec::new(),
+        }
+    }
+
+    /// The lease to keep until it is taken.
+    pub fn lease(&self) -> Lease {
+        Lease {
+            workflow_id: self.update.workflow_instance_id.clone(),
+            task_id: self.update.task_id.clone(),
+            length: Duration::from_secs(self.lease_seconds),
+        }
     }
 }
 
@@ -179,7 +229,14 @@ mod tests {
             ),
         ];
         for (end, output, status, sent, callback) in rows {
-            let update = report(&task(r#"{"ckpt":1}"#), "me", outcome(end, output), 5).update;
+            let update = report(
+                &task(r#"{"ckpt":1}"#),
+                "type",
+                "me",
+                outcome(end, output),
+                5,
+            )
+            .update;
             assert_eq!(update.status, status, "{end:?}");
             assert_eq!(
                 update.output_data.as_deref().map(RawValue::get),
@@ -207,7 +264,7 @@ mod tests {
                 created_time: i,
             })
             .collect();
-        let report = report(&task("{}"), "me", many, 77);
+        let report = report(&task("{}"), "type", "me", many, 77);
         assert_eq!(report.update.logs.len(), 10);
         assert_eq!(report.update.logs[0].created_time, 77);
         assert_eq!(report.update.logs[1].created_time, 1);

@@ -9,7 +9,9 @@
 //! - Once a poll came back with less than it asked for, the queue is empty: the next asks
 //!   for a single task and lets the server wait for it, which delivers it the moment it
 //!   arrives. If there is one task type, the wait is a long poll, for nobody else could use the
-//!   slot. If types share the slots it is 100 ms, and between polls the slot is free.
+//!   slot. If types share the slots, the waits begin with 100 ms and double while nothing
+//!   comes, as long as there is a slot for each type; with fewer slots they stay at 100 ms, and
+//!   between polls the slot is free.
 //! - A batch leaves one slot to each other type whose queue is empty, and an equal share to
 //!   each other type whose tasks flow. Types that wait for a slot get it in turn.
 
@@ -19,10 +21,10 @@ use conductor_client::{LONG_POLL_MAX, MAX_BATCH};
 
 use crate::backoff::Backoff;
 
-/// A waiting poll while other types could use the slot it holds.
+/// The first waiting poll while other types could use the slot it holds.
 const SHARED_WAIT: Duration = Duration::from_millis(100);
 
-/// The first pause after an empty poll; doubles up to the type's `pollInterval`.
+/// The first distance between empty polls; doubles up to the type's `pollInterval`.
 const FIRST_IDLE: Duration = Duration::from_millis(5);
 
 /// What a type wants of the shared slots.
@@ -106,13 +108,22 @@ impl Pace {
         }
     }
 
-    /// How long to wait, without a slot, before the next poll.
-    pub fn pause(self, polled: Polled, interval: Duration, random: f64) -> Duration {
+    /// How long to wait, without a slot, before the next poll. `took`: how long this one was
+    /// in the air; a server that waited for tasks has done the waiting already. The poll after
+    /// the first empty one follows at once, for that one did not wait.
+    pub fn pause(
+        self,
+        polled: Polled,
+        interval: Duration,
+        took: Duration,
+        random: f64,
+    ) -> Duration {
         match polled {
             Polled::Tasks { got: 1.., .. } => Duration::ZERO,
+            Polled::Tasks { .. } if self.empties <= 1 => Duration::ZERO,
             Polled::Tasks { .. } => {
                 let idle = Backoff::new(FIRST_IDLE.min(interval), interval);
-                idle.pause(self.empties, random)
+                idle.pause(self.empties - 1, random).saturating_sub(took)
             }
             Polled::Failed {
                 unauthorized,
@@ -146,19 +157,40 @@ pub fn share(free: usize, room: usize, others: impl Iterator<Item = Appetite>) -
         .clamp(1, MAX_BATCH)
 }
 
-/// The poll for `count` slots. `alone`: there is no other task type. A long poll never takes
-/// more than a third of the grace period, since a shutdown waits for it.
-pub fn ask(appetite: Appetite, count: usize, alone: bool, grace: Duration) -> Ask {
-    if appetite == Appetite::Hungry {
+/// How many task types share how many slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharers {
+    /// The types.
+    pub types: usize,
+    /// The slots.
+    pub slots: usize,
+}
+
+/// The poll for `count` slots. A long poll never takes more than a third of the grace period,
+/// since a shutdown waits for it.
+pub fn ask(pace: Pace, count: usize, sharers: Sharers, grace: Duration) -> Ask {
+    if pace.appetite() == Appetite::Hungry {
         return Ask {
             count,
             wait: Duration::ZERO,
         };
     }
-    let wait = if alone { LONG_POLL_MAX } else { SHARED_WAIT };
     Ask {
         count: 1,
-        wait: wait.min(grace / 3),
+        wait: pace.wait(sharers).min(grace / 3),
+    }
+}
+
+impl Pace {
+    fn wait(self, sharers: Sharers) -> Duration {
+        match sharers {
+            Sharers { types: 0 | 1, .. } => LONG_POLL_MAX,
+            // Each type can hold one slot: the longer nothing comes, the longer it may.
+            Sharers { types, slots } if slots >= types => {
+                runtime::backoff::pause(SHARED_WAIT, LONG_POLL_MAX, self.empties, 1.0)
+            }
+            Sharers { .. } => SHARED_WAIT,
+        }
     }
 }
 
@@ -169,6 +201,7 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(100);
     const GRACE: Duration = Duration::from_secs(30);
+    const NO_TIME: Duration = Duration::ZERO;
 
     fn tasks(got: usize, asked: usize) -> Polled {
         Polled::Tasks { got, asked }
@@ -204,17 +237,26 @@ mod tests {
 
     #[test]
     fn batches_do_not_wait_and_waits_hold_one_slot() {
+        let pace = |empties, dry| Pace {
+            empties,
+            errors: 0,
+            dry,
+        };
+        let off = pace(0, true).after(ERROR);
         let rows = [
-            (Hungry, 8, true, GRACE, 8, 0),
-            (Hungry, 8, false, GRACE, 8, 0),
-            (Dry, 8, true, GRACE, 1, 5000),
-            (Dry, 8, false, GRACE, 1, 100),
-            (Off, 8, true, GRACE, 1, 5000),
-            (Dry, 8, true, Duration::from_secs(3), 1, 1000),
+            (pace(0, false), 1, GRACE, 8, 0),
+            (pace(0, false), 2, GRACE, 8, 0),
+            (pace(0, true), 1, GRACE, 1, 5000),
+            (pace(1, true), 2, GRACE, 1, 100),
+            (pace(3, true), 2, GRACE, 1, 400),
+            (pace(99, true), 8, GRACE, 1, 5000),
+            (pace(99, true), 9, GRACE, 1, 100),
+            (off, 1, GRACE, 1, 5000),
+            (pace(0, true), 1, Duration::from_secs(3), 1, 1000),
         ];
-        for (appetite, slots, alone, grace, count, wait) in rows {
+        for (pace, types, grace, count, wait) in rows {
             assert_eq!(
-                ask(appetite, slots, alone, grace),
+                ask(pace, 8, Sharers { types, slots: 8 }, grace),
                 Ask {
                     count,
                     wait: Duration::from_millis(wait)
@@ -241,25 +283,34 @@ mod tests {
     fn pauses_grow_separately_for_idleness_and_errors() {
         let mut pace = Pace::default();
         let mut seen = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..8 {
             pace = pace.after(tasks(0, 1));
-            seen.push(pace.pause(tasks(0, 1), INTERVAL, 1.0).as_millis());
+            seen.push(pace.pause(tasks(0, 1), INTERVAL, NO_TIME, 1.0).as_millis());
         }
-        assert_eq!(seen, [5, 10, 20, 40, 80, 100, 100]);
-        assert_eq!(pace.pause(tasks(1, 1), INTERVAL, 1.0), Duration::ZERO);
+        assert_eq!(seen, [0, 5, 10, 20, 40, 80, 100, 100]);
+        assert_eq!(pace.pause(tasks(1, 1), INTERVAL, NO_TIME, 1.0), NO_TIME);
+        for (took, left) in [(30, 70), (100, 0), (5000, 0)] {
+            let took = Duration::from_millis(took);
+            let pause = pace.pause(tasks(0, 1), INTERVAL, took, 1.0);
+            assert_eq!(
+                pause,
+                Duration::from_millis(left),
+                "the server waited {took:?}"
+            );
+        }
 
         let mut seen = Vec::new();
         for _ in 0..7 {
             pace = pace.after(ERROR);
-            seen.push(pace.pause(ERROR, INTERVAL, 1.0).as_secs());
+            seen.push(pace.pause(ERROR, INTERVAL, NO_TIME, 1.0).as_millis());
         }
-        assert_eq!(seen, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(seen, [250, 500, 1000, 2000, 4000, 4000, 4000]);
         let asked = |seconds| {
             let asked = Polled::Failed {
                 unauthorized: false,
                 after: Some(Duration::from_secs(seconds)),
             };
-            pace.pause(asked, INTERVAL, 0.0).as_secs()
+            pace.pause(asked, INTERVAL, NO_TIME, 0.0).as_secs()
         };
         assert_eq!((asked(50), asked(100), asked(u64::MAX)), (50, 60, 60));
         let unauthorized = Polled::Failed {
@@ -269,15 +320,16 @@ mod tests {
         assert_eq!(
             Pace::default()
                 .after(unauthorized)
-                .pause(unauthorized, INTERVAL, 1.0)
+                .pause(unauthorized, INTERVAL, NO_TIME, 1.0)
                 .as_secs(),
-            5
+            1
         );
     }
 
     #[test]
     fn no_lockstep() {
-        let pace = Pace::default().after(tasks(0, 1));
-        assert!(pace.pause(tasks(0, 1), INTERVAL, 0.0) < pace.pause(tasks(0, 1), INTERVAL, 0.9));
+        let pace = Pace::default().after(tasks(0, 1)).after(tasks(0, 1));
+        let pause = |random| pace.pause(tasks(0, 1), INTERVAL, NO_TIME, random);
+        assert!(pause(0.0) < pause(0.9));
     }
 }

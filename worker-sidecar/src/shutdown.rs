@@ -72,6 +72,11 @@ impl Shutdown {
         begun.unwrap_or_else(|| Limits::new(now, self.grace))
     }
 
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.limits().is_some()
+    }
+
     /// The limits, if it has begun.
     pub fn limits(&self) -> Option<Limits> {
         *self.limits.borrow()

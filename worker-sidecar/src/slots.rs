@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::rule::{self, Appetite};
+use crate::rule::{self, Appetite, Sharers};
 
 /// All slots of a pod.
 #[derive(Debug)]
@@ -67,9 +67,19 @@ impl Slots {
         self.all.available_permits() > 0 && self.lanes[lane].room.available_permits() > 0
     }
 
-    /// Whether nobody else uses the slots.
-    pub fn is_alone(&self) -> bool {
-        self.lanes.len() == 1
+    /// How many types share how many slots.
+    pub fn sharers(&self) -> Sharers {
+        Sharers {
+            types: self.lanes.len(),
+            slots: self.total,
+        }
+    }
+
+    /// Whether a type may keep a slot for its next task: no other type wants one.
+    pub fn may_keep(&self, lane: usize) -> bool {
+        let appetites = self.appetites();
+        let mut others = appetites.iter().enumerate().filter(|(i, _)| *i != lane);
+        others.all(|(_, a)| matches!(a, Appetite::InTheAir | Appetite::Off))
     }
 
     /// One slot, as soon as it is this type's turn. Dropping the future gives up the turn.
@@ -86,6 +96,14 @@ impl Slots {
         })
     }
 
+    /// One slot, if there is one.
+    pub fn one_now(&self, lane: usize) -> Option<Slot> {
+        Some(Slot {
+            _room: self.lanes[lane].room.clone().try_acquire_owned().ok()?,
+            _slot: self.all.clone().try_acquire_owned().ok()?,
+        })
+    }
+
     /// What this type may take besides its first slot, without waiting.
     pub fn more(&self, lane: usize) -> Vec<Slot> {
         let room = self.lanes[lane].room.available_permits();
@@ -97,15 +115,10 @@ impl Slots {
         };
         let mut taken = Vec::with_capacity(share - 1);
         while taken.len() + 1 < share {
-            let room = self.lanes[lane].room.clone().try_acquire_owned();
-            let slot = self.all.clone().try_acquire_owned();
-            let (Ok(room), Ok(slot)) = (room, slot) else {
+            let Some(slot) = self.one_now(lane) else {
                 break;
             };
-            taken.push(Slot {
-                _room: room,
-                _slot: slot,
-            });
+            taken.push(slot);
         }
         taken
     }

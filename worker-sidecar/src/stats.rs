@@ -35,8 +35,11 @@ pub struct Stats {
     pub handler_ready: bool,
     /// How many tasks may be in work at once.
     pub slots: usize,
-    /// How many are.
+    /// How many are, and how many results wait to be delivered: a pod with either is busy.
     pub in_flight: usize,
+    /// How many results lie in the spool, not delivered yet.
+    #[serde(default)]
+    pub spooled: usize,
     /// The task types, in the order of the configuration.
     pub tasks: Vec<TaskStats>,
 }
@@ -394,6 +397,7 @@ mod tests {
             handler_ready: true,
             slots: 8,
             in_flight: 0,
+            spooled: 0,
             tasks: vec![tally.stats("greet", None, 8, true)],
         };
         let json = serde_json::to_value(&stats).unwrap();

@@ -24,8 +24,9 @@ use crate::setup::{Running, SOON};
 
 const LEASE: u64 = 3;
 
-/// The first report stays in the air for so long, and then fails.
-const SLOW: Duration = Duration::from_secs(2 * LEASE);
+/// The first report stays in the air for so long, and then fails: an extension falls due
+/// meanwhile, and the report is not given up yet.
+const SLOW: Duration = Duration::from_millis(500 * LEASE);
 
 #[derive(Default)]
 struct Slow {
@@ -58,15 +59,18 @@ async fn poll(State(slow): State<Arc<Slow>>) -> Json<Value> {
     )
 }
 
-async fn update(State(slow): State<Arc<Slow>>, Json(result): Json<Value>) -> StatusCode {
+async fn update(
+    State(slow): State<Arc<Slow>>,
+    Json(result): Json<Value>,
+) -> (StatusCode, &'static str) {
     if result["extendLease"] == true {
         slow.note("extension");
     } else if slow.note("report") == 1 {
         tokio::time::sleep(SLOW).await;
         slow.note("refusal");
-        return StatusCode::SERVICE_UNAVAILABLE;
+        return (StatusCode::SERVICE_UNAVAILABLE, "");
     }
-    StatusCode::OK
+    (StatusCode::OK, "i")
 }
 
 #[tokio::test(flavor = "multi_thread")]

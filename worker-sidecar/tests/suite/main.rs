@@ -4,6 +4,7 @@ mod extensions;
 mod in_the_air;
 mod metrics;
 mod program;
+mod results;
 mod setup;
 mod shutdown;
 mod table;

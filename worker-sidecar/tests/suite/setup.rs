@@ -34,6 +34,7 @@ pub(crate) struct Setup {
 pub(crate) struct Running {
     pub(crate) sidecar: Arc<Sidecar>,
     pub(crate) run: JoinHandle<()>,
+    registry: Registry,
 }
 
 impl Setup {
@@ -92,14 +93,29 @@ impl Setup {
 
 impl Running {
     pub(crate) fn start(config: Config) -> Result<Self> {
-        let sidecar = Sidecar::new(config, &Registry::new())?;
+        let registry = Registry::new();
+        let sidecar = Sidecar::new(config, &registry)?;
         let told = sidecar.clone();
         let run = tokio::spawn(
             sidecar
                 .clone()
                 .run(async move { told.shutdown_begun().await }),
         );
-        Ok(Self { sidecar, run })
+        Ok(Self {
+            sidecar,
+            run,
+            registry,
+        })
+    }
+
+    /// The sum of a counter over its labels.
+    pub(crate) fn counted(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().filter(|family| family.name() == name);
+        family
+            .flat_map(prometheus::proto::MetricFamily::get_metric)
+            .map(|metric| metric.get_counter().get_value())
+            .sum()
     }
 
     /// Ends it after the tasks it has.

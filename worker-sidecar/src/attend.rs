@@ -1,0 +1,308 @@
+//! One task from the poll that brought it to its accepted report.
+
+use std::{sync::Arc, time::Duration};
+
+use conductor_client::Task;
+use jiff::Timestamp;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    execute,
+    lane::Lane,
+    lease::{Air, Keeper, Lease},
+    outcome::{Circumstances, End, Ended, Fault, Outcome, judge},
+    payload::readable_by_the_server,
+    pipeline::Sidecar,
+    poll::{Delivery, readable_task},
+    report::Sent,
+    result::{around_poll_timeout, report},
+    slots::Slot,
+    stats::{self, Stay},
+};
+
+/// From this attempt on a task that fails again is reported as poison.
+const POISON_ATTEMPT: u32 = 3;
+
+/// What a task occupies until its result is safe.
+#[derive(Debug)]
+struct Hold {
+    slot: Option<Slot>,
+    _stay: Stay,
+}
+
+/// A task and what it is told by.
+#[derive(Debug, Clone, Copy)]
+struct Course<'a> {
+    number: usize,
+    lane: &'a Lane,
+    task: &'a Task,
+    at: Instant,
+    gone: &'a watch::Sender<bool>,
+}
+
+impl Sidecar {
+    /// Attends to a task, and to those that the reports of its slot bring.
+    pub(crate) async fn attend(self: Arc<Self>, number: usize, delivery: Delivery) {
+        let lane = self.lanes[number].clone();
+        let mut next = Some(delivery);
+        while let Some(delivery) = next {
+            next = self.attend_one(number, &lane, delivery).await;
+        }
+    }
+
+    async fn attend_one(&self, number: usize, lane: &Lane, delivery: Delivery) -> Option<Delivery> {
+        let Delivery { task, slot, at } = delivery;
+        let wait = first_wait(&task);
+        if let Some(wait) = wait {
+            lane.metrics.waited(wait);
+        }
+        let has_slot = slot.is_some();
+        let mut hold = Some(Hold {
+            slot,
+            _stay: lane.tally.arrive(at, wait),
+        });
+        let gone = watch::Sender::new(false);
+        let air = Air::default();
+        let course = Course {
+            number,
+            lane,
+            task: &task,
+            at,
+            gone: &gone,
+        };
+        let work = async {
+            let outcome = self.execute(course, has_slot).await;
+            self.report(course, outcome, &air, &mut hold).await
+        };
+        let lease = Lease::of(&task);
+        let keeper = self.keeper(lane);
+        let sent = tokio::select! {
+            sent = work => sent,
+            never = keeper.keep(&lease, &gone, &air) => match never {},
+            () = self.shutdown.end() => {
+                self.out_of_time(lane, &lease);
+                Sent::GivenUp
+            }
+        };
+        let Sent::Accepted(Some(next)) = sent else {
+            return None;
+        };
+        Some(Delivery {
+            task: readable_task(lane, *next)?,
+            slot: hold.and_then(|hold| hold.slot),
+            at: Instant::now(),
+        })
+    }
+
+    pub(crate) fn keeper<'a>(&'a self, lane: &'a Lane) -> Keeper<'a> {
+        Keeper {
+            client: &self.client,
+            worker_id: &self.config.worker_id,
+            metrics: &lane.metrics,
+        }
+    }
+
+    fn out_of_time(&self, lane: &Lane, lease: &Lease) {
+        lane.metrics.lost();
+        let (task, workflow) = (&lease.task_id, &lease.workflow_id);
+        let spooled = self.config.spool.is_some();
+        tracing::error!(
+            task,
+            workflow,
+            spooled,
+            "the grace period is over; the task's result was not delivered"
+        );
+    }
+
+    async fn execute(&self, course: Course<'_>, has_slot: bool) -> Outcome {
+        let ended = if !has_slot {
+            Ended::Surplus
+        } else if let Some(path) = course.task.external_input_path() {
+            Ended::ExternalInput(path.to_owned())
+        } else if !self.shutdown.may_begin() {
+            Ended::ShutDown
+        } else if !self.intake.handler.is_ready() {
+            // It went down after the poll was sent.
+            self.unless_shutting_down(Ended::Refused)
+        } else {
+            return self.call(course).await;
+        };
+        self.judge(course, ended)
+    }
+
+    async fn call(&self, course: Course<'_>) -> Outcome {
+        let Course {
+            lane,
+            task,
+            at,
+            gone,
+            ..
+        } = course;
+        let left = execute::time_left(
+            lane.task.timeout,
+            task.timeout_seconds(),
+            elapsed(task, task.start_time()),
+        )
+        .map(|left| left.saturating_sub(at.elapsed()));
+        let stop = async {
+            let mut gone = gone.subscribe();
+            tokio::select! {
+                _ = gone.wait_for(|gone| *gone) => Ended::LeaseLost,
+                () = self.shutdown.cut() => Ended::ShutDown,
+            }
+        };
+        let begun = Instant::now();
+        let counted = lane.tally.call();
+        lane.metrics.call_begins();
+        let ended = self
+            .executor
+            .call(&lane.url, task, lane.task.domain.as_deref(), left, stop)
+            .await;
+        drop(counted);
+        let ended = self.unless_shutting_down(ended);
+        self.mind_the_handler(&ended);
+        let outcome = self.judge(course, ended);
+        lane.metrics.call_ended(begun.elapsed(), &outcome);
+        lane.call_ended(&outcome);
+        report_poison(lane, task, &outcome);
+        outcome
+    }
+
+    /// During a shutdown the handler is stopped too, maybe in the middle of a call: that is
+    /// not the task's fault.
+    fn unless_shutting_down(&self, ended: Ended) -> Ended {
+        match ended {
+            Ended::CutOff(_) | Ended::Refused if self.shutdown.limits().is_some() => {
+                Ended::ShutDown
+            }
+            other => other,
+        }
+    }
+
+    fn mind_the_handler(&self, ended: &Ended) {
+        match ended {
+            Ended::Refused => self.intake.handler.refused(),
+            Ended::CutOff(_) => self.intake.handler.suspect(),
+            _ => {}
+        }
+    }
+
+    fn judge(&self, course: Course<'_>, ended: Ended) -> Outcome {
+        let Course { task, at, .. } = course;
+        let first = match task.first_start_time() {
+            0 => task.start_time(),
+            first => first,
+        };
+        let given = Circumstances {
+            terminal: &self.config.handler.terminal,
+            age: elapsed(task, first) + at.elapsed(),
+            now: Timestamp::now(),
+        };
+        let outcome = readable_by_the_server(judge(ended, &given));
+        let waited = elapsed(task, task.scheduled_time()) + at.elapsed();
+        around_poll_timeout(outcome, task.poll_timeout_seconds(), waited)
+    }
+
+    async fn report(
+        &self,
+        course: Course<'_>,
+        outcome: Outcome,
+        air: &Air,
+        hold: &mut Option<Hold>,
+    ) -> Sent {
+        let Course { lane, task, at, .. } = course;
+        tracing::debug!(
+            task = task.task_id(),
+            workflow = task.workflow_id(),
+            task_type = lane.task.name,
+            end = outcome.end.as_str(),
+            ms = at.elapsed().as_millis(),
+            "ended"
+        );
+        lane.tally.ended(&outcome);
+        lane.metrics.ended(&outcome);
+        if outcome.end == End::Failed(Fault::LeaseLost) {
+            // The server would throw it away.
+            let (task, workflow) = (task.task_id(), task.workflow_id());
+            tracing::info!(
+                task,
+                workflow,
+                "Conductor has given the task up; its call was closed"
+            );
+            return Sent::GivenUp;
+        }
+        let ask = outcome.end.is_final() && self.wants_next(course.number, lane);
+        let name = &lane.task.name;
+        let report = report(task, name, &self.config.worker_id, outcome, stats::now_ms());
+        let sent = self
+            .reporter
+            .send(report, ask, air, &lane.metrics, hold)
+            .await;
+        if ask {
+            let got = usize::from(matches!(sent, Sent::Accepted(Some(_))));
+            if got == 0 {
+                lane.set_flows(false);
+            }
+            lane.polled(got, Instant::now());
+        }
+        sent
+    }
+
+    /// Whether a report may ask for its slot's next task: only while the queue is known to
+    /// hold more, for the server lets an empty-handed one wait; and only if nobody else wants
+    /// the slot.
+    fn wants_next(&self, number: usize, lane: &Lane) -> bool {
+        lane.flows()
+            && self.reporter.may_ask()
+            && !self.is_draining()
+            && self.slots.may_keep(number)
+            && self.intake.is_wide_open(lane, Instant::now())
+    }
+}
+
+/// A task that fails the handler's way, attempt after attempt, and not once because it happened
+/// to be there when something else broke.
+fn report_poison(lane: &Lane, task: &Task, outcome: &Outcome) {
+    let attempt = task.retry_count() + 1;
+    let (End::Failed(fault) | End::Terminal(fault)) = outcome.end else {
+        return;
+    };
+    let breaks_handlers = matches!(fault, Fault::CutOff | Fault::Deadline);
+    let circles = fault == Fault::Circling;
+    if circles || (breaks_handlers && attempt >= POISON_ATTEMPT) {
+        lane.metrics.poison(fault);
+        tracing::error!(
+            task = task.task_id(),
+            workflow = task.workflow_id(),
+            task_type = lane.task.name,
+            attempt,
+            fault = fault.as_str(),
+            "a poison task: it ends the handler's calls time and again"
+        );
+    }
+}
+
+/// From scheduled to started, on the first delivery.
+fn first_wait(task: &Task) -> Option<Duration> {
+    let millis = task.start_time().saturating_sub(task.scheduled_time());
+    (task.poll_count() <= 1 && task.scheduled_time() > 0 && task.start_time() > 0)
+        .then(|| Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+}
+
+/// The time from `since` to the poll that brought the task, both by the server's clock, which
+/// may differ from ours: a poll sets `updateTime`, the first one `startTime` too. By our own
+/// clock where the server says neither.
+fn elapsed(task: &Task, since: i64) -> Duration {
+    if since <= 0 {
+        return Duration::ZERO;
+    }
+    let polled = match task.update_time().max(task.start_time()) {
+        0 => stats::now_ms(),
+        at => at,
+    };
+    Duration::from_millis(u64::try_from(polled.saturating_sub(since)).unwrap_or(0))
+}
+
+#[cfg(test)]
+#[path = "attend_tests.rs"]
+mod tests;

@@ -1,0 +1,196 @@
+//! Lets reports that failed through to Conductor again: while the server is away one at a
+//! time, at most about a second apart, so that its return is noticed within that second and
+//! an outage does not become a storm; when it is back, all of them, some at once.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex as Turns, MutexGuard as Turn, Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+use crate::backoff::Backoff;
+
+/// How many repeated reports are in the air at once when the server is there.
+const WIDTH: usize = 16;
+
+/// Whether the server takes reports, as last seen.
+#[derive(Debug)]
+pub struct Gate {
+    away: AtomicBool,
+    answers: AtomicU64,
+    next_try: Mutex<Try>,
+    turns: Turns<()>,
+    width: Semaphore,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Try {
+    failures: u32,
+    not_before: Instant,
+}
+
+/// The right to try once more.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    _turn: Option<Turn<'a, ()>>,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+impl Gate {
+    /// Open.
+    pub fn new() -> Self {
+        Self {
+            away: AtomicBool::new(false),
+            answers: AtomicU64::new(0),
+            next_try: Mutex::new(Try {
+                failures: 0,
+                not_before: Instant::now(),
+            }),
+            turns: Turns::new(()),
+            width: Semaphore::new(WIDTH),
+        }
+    }
+
+    /// Whether the last report found no server that takes it.
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    /// The server did what it was asked, whatever that was. How often it did tells whether a
+    /// refusal concerns all or one result alone.
+    pub fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the server did what it was asked.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// A report was taken.
+    pub fn open(&self) {
+        self.answered();
+        if self.away.swap(false, Ordering::Relaxed) {
+            self.lock().failures = 0;
+            tracing::info!("Conductor takes results again");
+        }
+    }
+
+    /// A report found no server that takes it: `after` by the server's own word. Those that
+    /// were in the air together fail together: only the first of them counts.
+    pub fn shut(&self, after: Option<Duration>, random: f64) {
+        let now = Instant::now();
+        let mut next = self.lock();
+        if self.away.swap(true, Ordering::Relaxed) && now < next.not_before {
+            return;
+        }
+        next.failures = next.failures.saturating_add(1);
+        next.not_before = now + Backoff::AWAY.pause_or_later(next.failures, after, random);
+    }
+
+    /// Waits for the right to try again.
+    pub async fn pass(&self) -> Pass<'_> {
+        loop {
+            if !self.is_away() {
+                // An error would mean a closed semaphore; this one never is.
+                let permit = self.width.acquire().await.ok();
+                if !self.is_away() {
+                    return Pass {
+                        _turn: None,
+                        _permit: permit,
+                    };
+                }
+                continue;
+            }
+            // First come, first served: a result that the server never takes goes to the end
+            // of the row each time.
+            let turn = self.turns.lock().await;
+            let not_before = self.lock().not_before;
+            tokio::time::sleep_until(not_before).await;
+            if self.is_away() {
+                return Pass {
+                    _turn: Some(turn),
+                    _permit: None,
+                };
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Try> {
+        self.next_try.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_server_is_away_one_report_at_a_time_tries_about_every_second() {
+        let gate = Gate::new();
+        gate.shut(None, 1.0);
+        let mut gaps = Vec::new();
+        for _ in 0..8 {
+            let began = Instant::now();
+            let _pass = gate.pass().await;
+            gaps.push(began.elapsed().as_millis());
+            assert!(gate.pass().now_or_never().is_none(), "one at a time");
+            gate.shut(None, 1.0);
+        }
+        // tokio's timer has steps of a millisecond and rounds up.
+        let expected = [100, 200, 400, 800, 1000, 1000, 1000, 1000];
+        for (gap, expected) in gaps.iter().zip(expected) {
+            assert!((expected..=expected + 1).contains(gap), "{gaps:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_server_is_back_some_go_at_once() {
+        let gate = Gate::new();
+        gate.shut(None, 1.0);
+        let first = gate.pass().await;
+        gate.open();
+        drop(first);
+        let passes: Vec<_> = (0..WIDTH)
+            .map(|_| gate.pass().now_or_never().unwrap())
+            .collect();
+        assert!(gate.pass().now_or_never().is_none());
+        drop(passes);
+        assert!(gate.pass().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_side_by_side_count_once() {
+        let gate = Gate::new();
+        for _ in 0..64 {
+            gate.shut(None, 1.0);
+        }
+        let began = Instant::now();
+        gate.pass().await;
+        assert!(began.elapsed() <= Duration::from_millis(101));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_servers_own_time_is_heeded_up_to_a_minute() {
+        let gate = Gate::new();
+        gate.shut(Some(Duration::from_secs(7)), 0.0);
+        let began = Instant::now();
+        gate.pass().await;
+        assert!(began.elapsed() >= Duration::from_secs(7));
+    }
+}

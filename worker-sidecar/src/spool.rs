@@ -1,0 +1,435 @@
+//! Results that Conductor has not taken yet, on disk: they outlive the sidecar's process.
+//!
+//! One file per result. It is written under another name, synced, renamed, and the folder
+//! synced, before the result's slot is given to another task; only results whose first
+//! attempt failed or hangs come here, so the syncs cost nothing while Conductor answers. The
+//! folder is an emptyDir: it lives as long as the pod, through ends of the process and of the
+//! node's power.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::{record, result::Report};
+
+const RESULT: &str = "result";
+const UNFINISHED: &str = "tmp";
+/// What could not be read is kept under this ending, for somebody to look at.
+const BROKEN: &str = "broken";
+
+/// More files than this are not useful: each is a task whose lease must be kept.
+const MOST_FILES: u64 = 10_000;
+
+/// Disks are not faster when asked by many; the pool of blocking threads is not for one use.
+const WRITERS: usize = 2;
+
+/// How often a disk that failed is tried again.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// A folder of results.
+#[derive(Debug)]
+pub struct Spool {
+    dir: PathBuf,
+    limit: u64,
+    used: Mutex<Used>,
+    next: AtomicU64,
+    writers: Semaphore,
+    trouble: watch::Sender<Option<Trouble>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Used {
+    files: u64,
+    bytes: u64,
+}
+
+/// Why nothing more can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The spool has reached its size.
+    Full,
+    /// The disk refuses.
+    Broken,
+}
+
+impl Trouble {
+    /// A bounded word for metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// A result that was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It would exceed the spool's size.
+    #[error("the spool has reached its {0} bytes")]
+    Full(u64),
+    /// The disk.
+    #[error("{path}: {error}")]
+    Disk {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A file that is no result any more.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: record::Unreadable,
+    },
+}
+
+/// A result in the spool.
+#[derive(Debug)]
+pub struct Kept {
+    spool: Arc<Spool>,
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// What a process before this one left.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Results to be delivered, the oldest first.
+    pub kept: Vec<Kept>,
+    /// Files that could not be read; they were renamed.
+    pub broken: Vec<PathBuf>,
+}
+
+impl Spool {
+    /// Opens the folder, makes it if need be, and finds what was left there. `limit`: the most
+    /// bytes to keep.
+    pub fn open(dir: &Path, limit: u64) -> Result<(Arc<Self>, Left), Error> {
+        let at = |error| disk(dir, error);
+        fs::create_dir_all(dir).map_err(at)?;
+        let spool = Arc::new(Self {
+            dir: dir.to_owned(),
+            limit,
+            used: Mutex::default(),
+            next: AtomicU64::new(0),
+            writers: Semaphore::new(WRITERS),
+            trouble: watch::Sender::new(None),
+        });
+        let mut left = Left::default();
+        let mut names = fs::read_dir(dir)
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+            .map_err(at)?;
+        names.sort_by_key(fs::DirEntry::file_name);
+        for entry in names {
+            let path = entry.path();
+            match path.extension().and_then(|e| e.to_str()) {
+                // Its rename did not happen: the result was never promised to be here.
+                Some(UNFINISHED) => fs::remove_file(&path).map_err(|e| disk(&path, e))?,
+                Some(RESULT) => match read(&path) {
+                    Ok((_, bytes)) => left.kept.push(spool.count(path, bytes)),
+                    Err(Error::Unreadable { .. }) => {
+                        let aside = path.with_extension(BROKEN);
+                        fs::rename(&path, &aside).map_err(|e| disk(&path, e))?;
+                        left.broken.push(aside);
+                    }
+                    Err(error) => return Err(error),
+                },
+                _ => {}
+            }
+        }
+        spool.next.store(highest(&left) + 1, Ordering::Relaxed);
+        spool.probe().map_err(at)?;
+        Ok((spool, left))
+    }
+
+    /// Keeps a result; it is on the disk when this returns.
+    pub async fn keep(self: &Arc<Self>, report: &Report) -> Result<Kept, Error> {
+        let record = record::write(report);
+        let bytes = record.len() as u64;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self
+            .dir
+            .join(format!("{number:020}"))
+            .with_extension(RESULT);
+        let kept = self.reserve(path.clone(), bytes)?;
+        // An error would mean a closed semaphore; this one never is.
+        let _writer = self.writers.acquire().await;
+        let dir = self.dir.clone();
+        let written = blocking(move || write(&dir, &path, &record)).await;
+        match written {
+            Ok(()) => {
+                self.trouble.send_replace(None);
+                Ok(kept)
+            }
+            Err(error) => {
+                self.trouble.send_replace(Some(Trouble::Broken));
+                Err(disk(&kept.path, error))
+            }
+        }
+    }
+
+    /// Why nothing more can be kept, if so.
+    pub fn trouble(&self) -> Option<Trouble> {
+        *self.trouble.borrow()
+    }
+
+    /// Ends when results can be kept: at once, as a rule. Tries a broken disk from time to time.
+    pub async fn takes_results(&self) {
+        let mut trouble = self.trouble.subscribe();
+        loop {
+            match self.trouble() {
+                None => return,
+                // Room comes with what is delivered.
+                Some(Trouble::Full) => {
+                    let _ = trouble.changed().await;
+                }
+                Some(Trouble::Broken) => {
+                    tokio::time::sleep(PROBE).await;
+                    let (dir, name) = (self.dir.clone(), self.probe_name());
+                    if blocking(move || try_out(&dir, &name)).await.is_ok() {
+                        self.trouble.send_replace(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many results it holds, and their bytes.
+    pub fn used(&self) -> (u64, u64) {
+        let used = self.lock();
+        (used.files, used.bytes)
+    }
+
+    fn probe_name(&self) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.dir
+            .join(format!("{number:020}"))
+            .with_extension(UNFINISHED)
+    }
+
+    fn probe(&self) -> io::Result<()> {
+        try_out(&self.dir, &self.probe_name())
+    }
+
+    fn count(self: &Arc<Self>, path: PathBuf, bytes: u64) -> Kept {
+        let mut used = self.lock();
+        used.files += 1;
+        used.bytes += bytes;
+        drop(used);
+        Kept {
+            spool: self.clone(),
+            path,
+            bytes,
+        }
+    }
+
+    fn reserve(self: &Arc<Self>, path: PathBuf, bytes: u64) -> Result<Kept, Error> {
+        let used = *self.lock();
+        if used.files >= MOST_FILES || used.bytes + bytes > self.limit {
+            self.trouble.send_replace(Some(Trouble::Full));
+            return Err(Error::Full(self.limit));
+        }
+        Ok(self.count(path, bytes))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Reads it back.
+    pub async fn load(&self) -> Result<Report, Error> {
+        let path = self.path.clone();
+        blocking(move || Ok(read(&path)))
+            .await
+            .map_err(|e| disk(&self.path, e))?
+            .map(|(report, _)| report)
+    }
+
+    /// It need not be kept any more.
+    pub async fn remove(self) {
+        let path = self.path.clone();
+        if let Err(error) = blocking(move || fs::remove_file(path)).await {
+            // It is delivered once more after a restart, which changes nothing.
+            tracing::warn!(%error, path = %self.path.display(), "a delivered result is still in the spool");
+        }
+    }
+}
+
+impl Drop for Kept {
+    /// Its room is free again; the file stays unless it was removed.
+    fn drop(&mut self) {
+        let mut used = self.spool.lock();
+        used.files = used.files.saturating_sub(1);
+        used.bytes = used.bytes.saturating_sub(self.bytes);
+        let room = used.bytes <= self.spool.limit / 10 * 9 && used.files < MOST_FILES / 10 * 9;
+        drop(used);
+        self.spool.trouble.send_if_modified(|trouble| {
+            let freed = room && *trouble == Some(Trouble::Full);
+            if freed {
+                *trouble = None;
+            }
+            freed
+        });
+    }
+}
+
+fn highest(left: &Left) -> u64 {
+    let number = |kept: &Kept| kept.path.file_stem()?.to_str()?.parse::<u64>().ok();
+    left.kept.iter().filter_map(number).max().unwrap_or(0)
+}
+
+fn read(path: &Path) -> Result<(Report, u64), Error> {
+    let bytes = fs::read(path).map_err(|e| disk(path, e))?;
+    let report = record::read(&bytes).map_err(|error| Error::Unreadable {
+        path: path.to_owned(),
+        error,
+    })?;
+    Ok((report, bytes.len() as u64))
+}
+
+fn write(dir: &Path, path: &Path, record: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension(UNFINISHED);
+    let written = synced(&unfinished, record).and_then(|()| fs::rename(&unfinished, path));
+    if written.is_err() {
+        // What is half there takes room; if it cannot go either, the next start removes it.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written?;
+    fs::File::open(dir)?.sync_all()
+}
+
+fn try_out(dir: &Path, path: &Path) -> io::Result<()> {
+    synced(path, b"probe")?;
+    fs::remove_file(path)?;
+    fs::File::open(dir)?.sync_all()
+}
+
+fn synced(path: &Path, content: &[u8]) -> io::Result<()> {
+    use io::Write as _;
+    let mut file = fs::File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn disk(path: &Path, error: io::Error) -> Error {
+    Error::Disk {
+        path: path.to_owned(),
+        error,
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => Err(io::Error::other(panicked)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::report;
+
+    #[tokio::test]
+    async fn what_was_kept_is_there_after_a_restart_and_not_after_its_removal() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, left) = Spool::open(dir.path(), 1 << 20).unwrap();
+        assert!(left.kept.is_empty());
+        let first = spool.keep(&report("a")).await.unwrap();
+        let second = spool.keep(&report("b")).await.unwrap();
+        assert_eq!(spool.used().0, 2);
+        drop((first, second, spool)); // as a killed process would
+
+        let (spool, left) = Spool::open(dir.path(), 1 << 20).unwrap();
+        let mut ids = Vec::new();
+        for kept in left.kept {
+            ids.push(kept.load().await.unwrap().update.task_id);
+            kept.remove().await;
+        }
+        assert_eq!(ids, ["a", "b"], "the oldest first");
+        assert_eq!(spool.used(), (0, 0));
+        let third = spool.keep(&report("c")).await.unwrap();
+        assert_eq!(third.load().await.unwrap().update.task_id, "c");
+        drop((third, spool));
+        assert_eq!(Spool::open(dir.path(), 1 << 20).unwrap().1.kept.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_is_set_aside_and_a_half_written_one_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("1.result"), "not a result").unwrap();
+        fs::write(dir.path().join("2.tmp"), "half").unwrap();
+        fs::write(dir.path().join("notes"), "somebody else's").unwrap();
+        let (_spool, left) = Spool::open(dir.path(), 1 << 20).unwrap();
+        assert!(left.kept.is_empty());
+        assert_eq!(left.broken, [dir.path().join("1.broken")]);
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["1.broken", "notes"]);
+    }
+
+    #[tokio::test]
+    async fn a_full_spool_says_so_until_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = record::write(&report("a")).len() as u64;
+        let (spool, _) = Spool::open(dir.path(), 2 * size).unwrap();
+        let first = spool.keep(&report("a")).await.unwrap();
+        let second = spool.keep(&report("b")).await.unwrap();
+        assert!(matches!(
+            spool.keep(&report("c")).await,
+            Err(Error::Full(_))
+        ));
+        assert_eq!(spool.trouble(), Some(Trouble::Full));
+        first.remove().await;
+        tokio::time::timeout(Duration::from_secs(5), spool.takes_results())
+            .await
+            .unwrap();
+        spool.keep(&report("c")).await.unwrap();
+        drop(second);
+    }
+
+    #[tokio::test]
+    async fn a_broken_disk_says_so_until_it_is_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("spool");
+        let (spool, _) = Spool::open(&folder, 1 << 20).unwrap();
+        fs::remove_dir(&folder).unwrap();
+        assert!(matches!(
+            spool.keep(&report("a")).await,
+            Err(Error::Disk { .. })
+        ));
+        assert_eq!(
+            (spool.trouble(), spool.used()),
+            (Some(Trouble::Broken), (0, 0))
+        );
+        fs::create_dir(&folder).unwrap();
+        spool.takes_results().await;
+        spool.keep(&report("a")).await.unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Spool::open(&file, 1).unwrap_err().to_string();
+        assert!(error.contains(file.to_str().unwrap()), "{error}");
+    }
+}
