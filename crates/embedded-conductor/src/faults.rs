@@ -29,6 +29,8 @@ pub enum On {
     Updates,
     /// Queue sizes and poll data.
     Queues,
+    /// Requests for a token.
+    Tokens,
 }
 
 impl On {
@@ -44,6 +46,7 @@ impl On {
                 method == http::Method::POST && matches!(path, "tasks" | "tasks/update-v2")
             }
             Self::Queues => path.starts_with("tasks/queue/"),
+            Self::Tokens => path == "token",
         }
     }
 }

@@ -5,6 +5,7 @@ mod metadata;
 mod query;
 mod queues;
 mod tasks;
+mod tokens;
 mod workflows;
 
 use std::sync::Arc;
@@ -32,8 +33,6 @@ pub(crate) fn router(shared: Arc<Shared>, has_update_v2: bool) -> Router {
         api = api.route("/tasks/update-v2", post(tasks::update_v2));
     }
     let api = api
-        .route("/health", get(health))
-        .route("/version", get(version))
         .route("/tasks", post(tasks::update))
         .route("/tasks/poll/{a}", get(tasks::poll))
         .route("/tasks/poll/batch/{a}", get(tasks::batch_poll))
@@ -99,6 +98,18 @@ pub(crate) fn router(shared: Arc<Shared>, has_update_v2: bool) -> Router {
         .route("/event/{a}", any(unsupported))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method);
+    // Without keys there is no `/token`, as in open-source Conductor.
+    let api = match &shared.tokens {
+        None => api,
+        Some(tokens) => {
+            let give = post(tokens::give).with_state(tokens.clone());
+            let check = axum::middleware::from_fn_with_state(tokens.clone(), tokens::check);
+            api.layer(check).route("/token", give)
+        }
+    };
+    let api = api
+        .route("/health", get(health))
+        .route("/version", get(version));
     Router::new()
         .route("/health", get(health))
         .nest("/api", api)

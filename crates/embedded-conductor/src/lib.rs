@@ -8,6 +8,9 @@
 //! server (sockets, faults) ──> http (routes, JSON, long polls) ──> state (pure: no clock)
 //! ```
 //!
+//! With [`Options::auth`] it gives out tokens at `/token` and wants one in `X-Authorization`,
+//! as Orkes servers do; open-source Conductor has no such thing.
+//!
 //! Where it differs from a Conductor on purpose:
 //! - time-outs are found at once, as a Conductor on Redis does; on SQL it can take minutes;
 //! - payloads up to 10 MiB stay inline and are never moved to external storage;
@@ -21,8 +24,10 @@ mod http;
 mod server;
 mod shared;
 mod state;
+mod tokens;
 
 pub use faults::{Fault, Faults, On};
 pub use server::{Embedded, Options};
 pub use shared::BatchFill;
 pub use state::Counts;
+pub use tokens::{Auth, TokenCounts, Tokens};

@@ -20,6 +20,7 @@ use crate::{
     http,
     shared::{BatchFill, Shared},
     state::Counts,
+    tokens::{Auth, Tokens},
 };
 
 /// How to run a server.
@@ -35,6 +36,8 @@ pub struct Options {
     pub has_update_v2: bool,
     /// After how many answers a connection is closed, as Tomcat does after 100.
     pub close_after: Option<u32>,
+    /// The key that is let in; none to let everybody in, as open-source Conductor does.
+    pub auth: Option<Auth>,
 }
 
 impl Default for Options {
@@ -45,6 +48,7 @@ impl Default for Options {
             keep_ended: 100_000,
             has_update_v2: true,
             close_after: Some(100),
+            auth: None,
         }
     }
 }
@@ -65,7 +69,11 @@ impl Embedded {
     pub async fn start(options: Options) -> std::io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared::new(options.batch_fill, options.keep_ended));
+        let shared = Arc::new(Shared::new(
+            options.batch_fill,
+            options.keep_ended,
+            options.auth,
+        ));
         let timer = {
             let shared = shared.clone();
             tokio::spawn(async move { shared.run_timer().await })
@@ -100,6 +108,11 @@ impl Embedded {
     /// Faults for tests.
     pub fn faults(&self) -> &Faults {
         &self.shared.faults
+    }
+
+    /// Its tokens; none if everybody is let in.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.shared.tokens.as_deref()
     }
 
     /// Goes away as a server that is killed: connections break, new ones are refused. What it

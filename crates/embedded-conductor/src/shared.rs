@@ -11,6 +11,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     faults::Faults,
     state::{Poll, State, Task},
+    tokens::{Auth, Tokens},
 };
 
 /// When a batch poll that found some tasks, but fewer than it asked for, is answered.
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     /// Something is due earlier than the timer thought.
     earlier: Notify,
     pub(crate) faults: Faults,
+    /// None: everybody is let in.
+    pub(crate) tokens: Option<Arc<Tokens>>,
 }
 
 #[derive(Debug)]
@@ -83,7 +86,7 @@ impl Clock {
 }
 
 impl Shared {
-    pub(crate) fn new(fill: BatchFill, keep_ended: usize) -> Self {
+    pub(crate) fn new(fill: BatchFill, keep_ended: usize, auth: Option<Auth>) -> Self {
         let clock = Clock::start();
         // Ids are to differ between runs, no more.
         let seed = clock.epoch.cast_unsigned() ^ (u64::from(std::process::id()) << 48);
@@ -97,6 +100,7 @@ impl Shared {
             clock,
             earlier: Notify::new(),
             faults: Faults::default(),
+            tokens: auth.map(|auth| Arc::new(Tokens::new(auth))),
         }
     }
 
