@@ -1,14 +1,14 @@
 //! The calls.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use reqwest::{Method, RequestBuilder, header};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
-    ApiBase, Error, Malformed, PollData, QueueName, StartWorkflow, Task, TaskDef, TaskResult,
-    Workflow, WorkflowDef,
+    ApiBase, Connection, Error, Malformed, PollData, QueueName, StartWorkflow, Task, TaskDef,
+    TaskResult, Workflow, WorkflowDef, link::Link,
 };
 
 /// The longest a poll may wait at the server: more is answered 400.
@@ -20,19 +20,15 @@ pub const MAX_BATCH: usize = 100;
 /// How long a connection or an answer may take, beyond a long poll's own time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The server closes a connection that was idle for 60 s; ours goes first, so that a request
-/// does not meet a closing one.
-const IDLE: Duration = Duration::from_secs(50);
-
 /// A URL of 6 KB is below what Tomcat (8 KB) and common gateways take.
 const MAX_QUERY: usize = 6 * 1024;
 
 const BATCH_POLL: &str = "batch_poll";
 
-/// A client of one Conductor server. Cheap to clone; clones share their connections.
-#[derive(Debug, Clone)]
+/// A client of one Conductor server. Cheap to clone; clones share their connections and token.
+#[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    link: Arc<Link>,
     base: ApiBase,
 }
 
@@ -53,20 +49,17 @@ pub struct BatchPoll<'a> {
 }
 
 impl Client {
-    /// A client of the server at `base`.
+    /// A client of a server: by its [`ApiBase`] alone, or by a whole [`Connection`]. With
+    /// credentials or files, call it within a tokio runtime: a task keeps them fresh until
+    /// the last clone of the client is dropped.
     ///
     /// # Panics
     /// When no rustls crypto provider is installed.
-    pub fn new(base: ApiBase) -> Result<Self, Error> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("conductor-worker/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(10))
-            .pool_idle_timeout(IDLE)
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|e| Error::transport("new", &e))?;
-        Ok(Self { http, base })
+    pub fn new(connection: impl Into<Connection>) -> Result<Self, Error> {
+        let connection = connection.into();
+        let base = connection.base().clone();
+        let link = Arc::new(Link::new(connection)?);
+        Ok(Self { link, base })
     }
 
     /// The server's address.
@@ -90,7 +83,7 @@ impl Client {
         let request = self
             .request(Method::GET, &["tasks", "poll", task_type], PATIENCE)
             .query(&poll_query(worker_id, domain));
-        let body = send(CALL, request).await?;
+        let body = self.link.send(CALL, request).await?;
         if body.is_empty() {
             return Ok(None);
         }
@@ -122,7 +115,7 @@ impl Client {
                 wait + PATIENCE,
             )
             .query(&query);
-        let body = send(BATCH_POLL, request).await?;
+        let body = self.link.send(BATCH_POLL, request).await?;
         // Servers before October 2025 answer 204 where none is waiting.
         if body.is_empty() {
             return Ok(Vec::new());
@@ -146,7 +139,7 @@ impl Client {
         let request = self
             .request(Method::POST, &["tasks"], patience)
             .json(result);
-        updated("update_task", request, &result.task_id).await
+        self.updated("update_task", request, &result.task_id).await
     }
 
     /// `POST /tasks/update-v2`: reports a result and polls for one more task of the same type
@@ -164,7 +157,7 @@ impl Client {
         let request = self
             .request(Method::POST, &["tasks", "update-v2"], patience)
             .json(result);
-        let body = send(CALL, request).await?;
+        let body = self.link.send(CALL, request).await?;
         if body.is_empty() {
             return Ok(None);
         }
@@ -198,7 +191,7 @@ impl Client {
                 status: "IN_PROGRESS",
                 extend_lease: true,
             });
-        updated("extend_lease", request, task_id).await
+        self.updated("extend_lease", request, task_id).await
     }
 
     /// `POST /tasks/{id}/log`: adds a line to the task's log. The server takes any id.
@@ -207,14 +200,14 @@ impl Client {
             .request(Method::POST, &["tasks", task_id, "log"], PATIENCE)
             .header(header::CONTENT_TYPE, "text/plain")
             .body(line.to_owned());
-        send("log_task", request).await.map(drop)
+        self.link.send("log_task", request).await.map(drop)
     }
 
     /// `GET /tasks/{id}/log`: the task's log, empty where indexing is off.
     pub async fn task_logs(&self, task_id: &str) -> Result<Vec<crate::TaskLog>, Error> {
         const CALL: &str = "task_logs";
         let request = self.request(Method::GET, &["tasks", task_id, "log"], PATIENCE);
-        let body = send(CALL, request).await?;
+        let body = self.link.send(CALL, request).await?;
         if body.is_empty() {
             return Ok(Vec::new());
         }
@@ -280,7 +273,10 @@ impl Client {
         let request = self
             .request(Method::POST, &["metadata", "taskdefs"], PATIENCE)
             .json(defs);
-        send("register_task_defs", request).await.map(drop)
+        self.link
+            .send("register_task_defs", request)
+            .await
+            .map(drop)
     }
 
     /// `PUT /metadata/taskdefs`: replaces one that exists.
@@ -288,7 +284,7 @@ impl Client {
         let request = self
             .request(Method::PUT, &["metadata", "taskdefs"], PATIENCE)
             .json(def);
-        send("update_task_def", request).await.map(drop)
+        self.link.send("update_task_def", request).await.map(drop)
     }
 
     /// `PUT /metadata/workflow`: creates or replaces.
@@ -304,7 +300,7 @@ impl Client {
             .request(Method::PUT, &["metadata", "workflow"], PATIENCE)
             .json(defs);
         // A definition that is refused is only an entry in a 200.
-        let body = send(CALL, request).await?;
+        let body = self.link.send(CALL, request).await?;
         let bulk: Bulk = read(CALL, &body)?;
         match bulk.bulk_error_results.iter().next() {
             None => Ok(()),
@@ -320,7 +316,7 @@ impl Client {
         let request = self
             .request(Method::POST, &["workflow"], PATIENCE)
             .json(start);
-        let body = send(CALL, request).await?;
+        let body = self.link.send(CALL, request).await?;
         let id = std::str::from_utf8(&body).map_err(|e| Error::nonsense(CALL, e))?;
         Ok(id.trim().trim_matches('"').to_owned())
     }
@@ -336,19 +332,42 @@ impl Client {
         let request = self
             .request(Method::DELETE, &["workflow", id], PATIENCE)
             .query(&[("reason", reason)]);
-        send("terminate_workflow", request).await.map(drop)
+        self.link
+            .send("terminate_workflow", request)
+            .await
+            .map(drop)
     }
 
     /// `PUT /workflow/decide/{id}`: evaluates it now, time-outs included.
     pub async fn decide_workflow(&self, id: &str) -> Result<(), Error> {
         let request = self.request(Method::PUT, &["workflow", "decide", id], PATIENCE);
-        send("decide_workflow", request).await.map(drop)
+        self.link.send("decide_workflow", request).await.map(drop)
     }
 
     // === how ===
 
+    /// The answer to an update is the task's id. A 200 with something else, such as the page
+    /// of a gateway, comes from somebody who did not do it.
+    async fn updated(
+        &self,
+        call: &'static str,
+        request: RequestBuilder,
+        task_id: &str,
+    ) -> Result<(), Error> {
+        let body = self.link.send(call, request).await?;
+        let said = body.trim_ascii();
+        let said = said.strip_prefix(b"\"").unwrap_or(said);
+        let said = said.strip_suffix(b"\"").unwrap_or(said);
+        if said == task_id.as_bytes() {
+            Ok(())
+        } else {
+            Err(Error::foreign(call, &body))
+        }
+    }
+
     fn request(&self, method: Method, path: &[&str], patience: Duration) -> RequestBuilder {
-        self.http
+        self.link
+            .http()
             .request(method, self.base.join(path))
             .timeout(patience)
     }
@@ -359,8 +378,19 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<T, Error> {
-        let body = send(call, self.request(Method::GET, path, PATIENCE).query(query)).await?;
+        let body = self
+            .link
+            .send(call, self.request(Method::GET, path, PATIENCE).query(query))
+            .await?;
         read(call, &body)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
     }
 }
 
@@ -371,38 +401,6 @@ fn poll_query<'a>(worker_id: &str, domain: Option<&str>) -> Vec<(&'a str, String
         query.push(("domain", domain.to_owned()));
     }
     query
-}
-
-async fn send(call: &'static str, request: RequestBuilder) -> Result<bytes::Bytes, Error> {
-    let response: Response = request
-        .send()
-        .await
-        .map_err(|e| Error::transport(call, &e))?;
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = response
-        .bytes()
-        .await
-        .map_err(|e| Error::transport(call, &e))?;
-    match status {
-        StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
-            Ok(body)
-        }
-        _ => Err(Error::answered(call, status, &headers, &body)),
-    }
-}
-
-/// The answer to an update is the task's id. A 200 with something else, such as the page of a
-/// gateway, comes from somebody who did not do it.
-async fn updated(call: &'static str, request: RequestBuilder, task_id: &str) -> Result<(), Error> {
-    let body = send(call, request).await?;
-    let said = body.trim_ascii();
-    let said = said.strip_prefix(b"\"").unwrap_or(said);
-    let said = said.strip_suffix(b"\"").unwrap_or(said);
-    if said == task_id.as_bytes() {
-        Ok(())
-    } else {
-        Err(Error::foreign(call, &body))
-    }
 }
 
 fn read<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, Error> {

@@ -43,6 +43,7 @@ pub struct Error {
     kind: Kind,
     status: Option<u16>,
     doubtful: bool,
+    token_refused: bool,
     message: String,
 }
 
@@ -69,20 +70,78 @@ impl Error {
         self.doubtful
     }
 
+    /// True if another token may do: a 401, or a 403 that says so.
+    pub(crate) fn is_token_refused(&self) -> bool {
+        self.token_refused
+    }
+
+    /// The failure of what had to come before this call.
+    pub(crate) fn before(self, call: &'static str) -> Self {
+        let message = format!("no token: {}", self.message);
+        Self {
+            call,
+            message,
+            ..self
+        }
+    }
+
+    /// The same, for somebody to mend the credentials.
+    pub(crate) fn unauthorized(self) -> Self {
+        Self {
+            kind: Kind::Unauthorized,
+            ..self
+        }
+    }
+
+    /// The same without these secrets in its text.
+    pub(crate) fn without(mut self, secrets: &[&str]) -> Self {
+        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+            if self.message.contains(secret) {
+                self.message = self.message.replace(secret, "[hidden]");
+            }
+        }
+        self
+    }
+
+    /// What was asked for cannot be made.
+    pub(crate) fn invalid(call: &'static str, message: String) -> Self {
+        Self {
+            call,
+            kind: Kind::Rejected,
+            status: None,
+            doubtful: false,
+            token_refused: false,
+            message,
+        }
+    }
+
+    /// Nobody is left who could get a token.
+    pub(crate) fn lost(call: &'static str) -> Self {
+        let message = "no token: nobody gets one any more".to_owned();
+        Self::invalid(call, message).unauthorized()
+    }
+
     pub(crate) fn transport(call: &'static str, error: &reqwest::Error) -> Self {
         // reqwest's own text stops at "error sending request"; the reason is further down.
         let mut message = error.to_string();
+        let mut hint = None;
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             message.push_str(": ");
             message.push_str(&cause.to_string());
+            hint = hint.or_else(|| tls_hint(cause));
             source = cause.source();
+        }
+        if let Some(hint) = hint {
+            message.push_str("; ");
+            message.push_str(hint);
         }
         Self {
             call,
             kind: Kind::Retryable { after: None },
             status: None,
             doubtful: false,
+            token_refused: false,
             message,
         }
     }
@@ -105,11 +164,8 @@ impl Error {
 
     pub(crate) fn refused(call: &'static str, message: String) -> Self {
         Self {
-            call,
-            kind: Kind::Rejected,
             status: Some(200),
-            doubtful: false,
-            message,
+            ..Self::invalid(call, message)
         }
     }
 
@@ -138,6 +194,14 @@ impl Error {
                 404 | 410 => !said.by_conductor,
                 _ => false,
             },
+            token_refused: match status.as_u16() {
+                401 => true,
+                403 => matches!(
+                    said.error.as_deref(),
+                    Some("EXPIRED_TOKEN" | "INVALID_TOKEN")
+                ),
+                _ => false,
+            },
             message: format!("{status}: {}", said.message),
         }
     }
@@ -148,6 +212,31 @@ struct Said {
     message: String,
     retryable: Option<bool>,
     by_conductor: bool,
+    /// Orkes' word for what is wrong with a token.
+    error: Option<String>,
+}
+
+/// What to do about a certificate that is not taken.
+fn tls_hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use rustls::{AlertDescription as Alert, CertificateError, Error as Tls};
+    // An io::Error's source is its inner error's source, not the inner error; and one may
+    // hold another.
+    let mut inner = cause;
+    while let Some(io) = inner.downcast_ref::<std::io::Error>() {
+        inner = io.get_ref()?;
+    }
+    match inner.downcast_ref::<Tls>()? {
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => Some(
+            "no authority that is trusted here has signed the server's certificate: give its CA certificate to trust",
+        ),
+        Tls::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnknownCA
+            | Alert::CertificateUnknown,
+        ) => Some("the server wants a client certificate that it trusts: give one with its key"),
+        _ => None,
+    }
 }
 
 impl Said {
@@ -155,6 +244,7 @@ impl Said {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Body {
+            error: Option<String>,
             message: Option<String>,
             retryable: Option<bool>,
             #[serde(default)]
@@ -171,10 +261,14 @@ impl Said {
                 message: text.chars().take(200).collect(),
                 retryable: None,
                 by_conductor: false,
+                error: None,
             };
         };
         let by_conductor = body.message.is_some();
-        let mut message = body.message.unwrap_or_default();
+        let mut message = match (&body.error, body.message) {
+            (Some(error), None) => error.clone(),
+            (_, message) => message.unwrap_or_default(),
+        };
         for v in body.validation_errors {
             use std::fmt::Write as _;
             let (path, text) = (v.path.unwrap_or_default(), v.message.unwrap_or_default());
@@ -184,6 +278,7 @@ impl Said {
             message,
             retryable: body.retryable,
             by_conductor,
+            error: body.error,
         }
     }
 }
@@ -248,6 +343,38 @@ mod tests {
             assert_eq!(foreign.kind(), Kind::Retryable { after: None }, "{body}");
             assert!(foreign.is_doubtful(), "{body}");
         }
+    }
+
+    #[test]
+    fn only_some_refusals_are_the_tokens_fault() {
+        for (status, body, refused) in [
+            (401, "", true),
+            (
+                401,
+                r#"{"error":"EXPIRED_TOKEN","message":"Token expired"}"#,
+                true,
+            ),
+            (403, r#"{"error":"EXPIRED_TOKEN"}"#, true),
+            (403, r#"{"error":"INVALID_TOKEN"}"#, true),
+            (403, r#"{"error":"FORBIDDEN","message":"no"}"#, false),
+            (403, "", false),
+            (400, r#"{"error":"EXPIRED_TOKEN"}"#, false),
+        ] {
+            let error = answered(status, body);
+            assert_eq!(error.is_token_refused(), refused, "{status} {body}");
+        }
+        let bare = answered(401, r#"{"error":"INVALID_TOKEN"}"#).to_string();
+        assert!(bare.ends_with("INVALID_TOKEN"), "{bare}");
+    }
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_are_quoted() {
+        let error =
+            answered(401, r#"{"message":"token abc is bad; got abc"}"#).without(&["abc", ""]);
+        assert_eq!(
+            error.to_string(),
+            "update_task: 401 Unauthorized: token [hidden] is bad; got [hidden]"
+        );
     }
 
     #[test]

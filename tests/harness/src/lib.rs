@@ -25,10 +25,17 @@
 
 mod conductor;
 mod handler;
+mod mount;
+mod proxy;
 mod server;
+mod tls;
 mod wait;
 
 pub use conductor::{Backend, Conductor};
 pub use handler::{Call, Entry, Handler, Reply, Then};
+pub use mount::Mount;
+pub use proxy::Proxy;
+pub use runtime::install_tls_provider;
 pub use server::Server;
+pub use tls::{Authority, Certified, TlsFront};
 pub use wait::{eventually, unique};

@@ -2,7 +2,8 @@
 
 use anyhow::Context as _;
 use conductor_client::{
-    ApiBase, Client, StartWorkflow, TaskDef, Workflow, WorkflowDef, WorkflowStatus,
+    ApiBase, Client, Connection, Credentials, StartWorkflow, TaskDef, Workflow, WorkflowDef,
+    WorkflowStatus,
 };
 use embedded_conductor::{Embedded, Options};
 use serde_json::{Map, Value};
@@ -28,22 +29,34 @@ impl Server {
         Self::embedded_with(Options::default()).await
     }
 
-    /// The in-memory one, with options.
+    /// The in-memory one, with options. Its client has the key that they ask for.
     pub async fn embedded_with(options: Options) -> anyhow::Result<Self> {
+        let keys = options.auth.clone();
         let embedded = Embedded::start(options).await?;
-        Self::new(&embedded.base(), Running::Embedded(Box::new(embedded)))
+        let base = embedded.base();
+        let connection = match keys {
+            None => Connection::new(ApiBase::parse(&base)?),
+            Some(auth) => {
+                Connection::new(ApiBase::parse(&base)?).with_credentials(Credentials::Given {
+                    key: auth.key,
+                    secret: auth.secret.into(),
+                })?
+            }
+        };
+        Self::new(connection, Running::Embedded(Box::new(embedded)))
     }
 
     /// The real one.
     pub async fn real(backend: Backend) -> anyhow::Result<Self> {
         let conductor = tokio::task::spawn_blocking(move || Conductor::start(backend)).await??;
         let base = conductor.base().to_owned();
-        Self::new(&base, Running::Real(conductor))
+        let connection = Connection::new(ApiBase::parse(&base)?);
+        Self::new(connection, Running::Real(conductor))
     }
 
-    fn new(base: &str, running: Running) -> anyhow::Result<Self> {
+    fn new(connection: Connection, running: Running) -> anyhow::Result<Self> {
         runtime::install_tls_provider();
-        let client = Client::new(ApiBase::parse(base)?)?;
+        let client = Client::new(connection)?;
         Ok(Self { client, running })
     }
 
