@@ -1,5 +1,7 @@
 //! How the sidecar is called. What the settings mean is in [`crate::config`].
 
+mod connection;
+
 use std::{
     fmt::Display,
     io::Write as _,
@@ -21,6 +23,8 @@ use crate::{
     control,
     pipeline::Sidecar,
 };
+
+pub use connection::TypedConnection;
 
 /// `EX_USAGE`: a restart does not help.
 const USAGE: u8 = 64;
@@ -51,6 +55,8 @@ pub struct Typed {
     /// Conductor's address, with or without /api.
     #[arg(long, env = "CONDUCTOR_SERVER_URL", value_name = "URL", global = true)]
     conductor_url: Option<String>,
+    #[command(flatten)]
+    connection: TypedConnection,
     /// The task types, a JSON array: [{"name":"greet","domain":"gpu","path":"/",
     /// "concurrency":4,"pollInterval":"100ms","timeout":"10m"}]; all but name optional.
     #[arg(long, env = "CONDUCTOR_TASKS", value_name = "JSON", global = true)]
@@ -192,6 +198,8 @@ pub struct Meant {
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
+    // Certificates are looked at with it.
+    runtime::install_tls_provider();
     let args = match Args::try_parse() {
         Ok(args) => args,
         // --help and --version
@@ -260,7 +268,7 @@ async fn serve(config: Config, listen: SocketAddr) -> anyhow::Result<()> {
         .with_context(|| format!("cannot serve on {listen}"))?;
     let port = listener.local_addr()?.port();
     tracing::info!(
-        conductor = %config.conductor, worker_id = config.worker_id, slots = config.slots, port,
+        conductor = %config.conductor.base(), worker_id = config.worker_id, slots = config.slots, port,
         tasks = ?config.tasks.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), "starting"
     );
     let registry = Registry::new();
@@ -288,6 +296,7 @@ impl Typed {
         let listen = self.listen()?;
         let Self {
             conductor_url,
+            connection,
             tasks,
             concurrency,
             worker_id,
@@ -305,11 +314,12 @@ impl Typed {
             log_format,
         } = self;
         let conductor = CONDUCTOR_URL.required(conductor_url)?;
+        let conductor = CONDUCTOR_URL.read(&conductor, ApiBase::parse)?;
         let tasks = TASKS.required(tasks)?;
         let port = HANDLER_PORT.read(&handler_port, |s| number(s, 1, u16::MAX))?;
         Ok(Meant {
             config: Config {
-                conductor: CONDUCTOR_URL.read(&conductor, ApiBase::parse)?,
+                conductor: connection.mean(conductor)?,
                 tasks: TASKS.read(&tasks, config::parse_tasks)?,
                 slots: CONCURRENCY.read(&concurrency, |s| number(s, 1, 1000))?,
                 worker_id: match worker_id.filter(|id| !id.is_empty()) {
@@ -503,7 +513,7 @@ mod tests {
     fn defaults() {
         let meant = mean(&["--worker-id", "me"]).unwrap();
         let config = meant.config;
-        assert_eq!(config.conductor.as_str(), "http://c:8080/api");
+        assert_eq!(config.conductor.base().as_str(), "http://c:8080/api");
         assert_eq!((config.slots, config.worker_id.as_str()), (1, "me"));
         assert_eq!(
             (config.handler.port, config.handler.probe),

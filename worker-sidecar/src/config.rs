@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
-use conductor_client::ApiBase;
+use conductor_client::{ApiBase, Connection};
 use serde::Deserialize;
 
 use crate::breaker;
@@ -10,8 +10,8 @@ use crate::breaker;
 /// Everything the pipeline needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Conductor's API.
-    pub conductor: ApiBase,
+    /// How Conductor is reached.
+    pub conductor: Connection,
     /// The task types to poll, at least one.
     pub tasks: Vec<TaskConfig>,
     /// How many tasks may be in work at once, at least 1.
@@ -104,10 +104,10 @@ pub struct StatusSet(Vec<RangeInclusive<u16>>);
 pub struct Invalid(String);
 
 impl Config {
-    /// The defaults of every setting that has one.
+    /// The defaults of every setting that has one; the server wants no authentication.
     pub fn new(conductor: ApiBase, tasks: Vec<TaskConfig>, worker_id: String) -> Self {
         Self {
-            conductor,
+            conductor: conductor.into(),
             tasks,
             slots: 1,
             worker_id,

@@ -20,6 +20,12 @@
 //! | flag | variable | default |
 //! | --- | --- | --- |
 //! | `--conductor-url` | `CONDUCTOR_SERVER_URL` | required |
+//! | `--auth-dir` | `CONDUCTOR_AUTH_DIR` | no authentication |
+//! | `--auth-key`, `--auth-secret` | `CONDUCTOR_AUTH_KEY`, `CONDUCTOR_AUTH_SECRET` | no authentication |
+//! | `--ca-file` | `CONDUCTOR_CA_FILE` | the system's |
+//! | `--client-cert-file` | `CONDUCTOR_CLIENT_CERT_FILE` | none |
+//! | `--client-key-file` | `CONDUCTOR_CLIENT_KEY_FILE` | none |
+//! | `--headers` | `CONDUCTOR_HEADERS` | none |
 //! | `--tasks` | `CONDUCTOR_TASKS` | required |
 //! | `--concurrency` | `CONDUCTOR_CONCURRENCY` | 1 |
 //! | `--worker-id` | `CONDUCTOR_WORKER_ID` | the host's name |
@@ -35,6 +41,8 @@
 //! | `--listen` | `LISTEN` | 0.0.0.0:2112 |
 //! | `--log-level` | `LOG_LEVEL` | info |
 //! | `--log-format` | `LOG_FORMAT` | text |
+//!
+//! Proxies are taken from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, for Conductor alone.
 //!
 //! # In another program
 //!

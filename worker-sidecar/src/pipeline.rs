@@ -82,7 +82,7 @@ impl Sidecar {
             .map(|task| Lane::new(&config, task, &metrics).map(Arc::new))
             .collect::<Result<_, url::ParseError>>()?;
         let caps = config.tasks.iter().map(|task| task.concurrency);
-        let client = Client::new(config.conductor.clone())?;
+        let client = Client::with_connection(config.conductor.clone())?;
         let (spool, left) = match &config.spool {
             Some(spool) => Spool::open(&spool.dir, spool.limit).map(|(s, left)| (Some(s), left))?,
             None => (None, Left::default()),

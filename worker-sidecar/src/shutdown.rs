@@ -28,8 +28,9 @@ pub struct Limits {
 impl Limits {
     /// The limits of a shutdown that began then, with a grace period.
     pub fn new(began: Instant, grace: Duration) -> Self {
-        let before_end =
-            |longest: Duration, part| began + grace.saturating_sub((grace / part).min(longest));
+        let before_end = |longest: Duration, part: u32| {
+            began + grace.saturating_sub((grace / part).min(longest))
+        };
         Self {
             began,
             drain: before_end(Duration::from_secs(10), 3),

@@ -49,14 +49,20 @@ pub struct BatchPoll<'a> {
 }
 
 impl Client {
-    /// A client of a server: by its [`ApiBase`] alone, or by a whole [`Connection`]. With
-    /// credentials or files, call it within a tokio runtime: a task keeps them fresh until
-    /// the last clone of the client is dropped.
+    /// A client of the server at `base`, without authentication.
     ///
     /// # Panics
     /// When no rustls crypto provider is installed.
-    pub fn new(connection: impl Into<Connection>) -> Result<Self, Error> {
-        let connection = connection.into();
+    pub fn new(base: ApiBase) -> Result<Self, Error> {
+        Self::with_connection(base.into())
+    }
+
+    /// A client of a server. With credentials or files, call it within a tokio runtime: a
+    /// task keeps them fresh until the last clone of the client is dropped.
+    ///
+    /// # Panics
+    /// When no rustls crypto provider is installed.
+    pub fn with_connection(connection: Connection) -> Result<Self, Error> {
         let base = connection.base().clone();
         let link = Arc::new(Link::new(connection)?);
         Ok(Self { link, base })

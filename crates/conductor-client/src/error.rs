@@ -158,6 +158,7 @@ impl Error {
             kind: Kind::Retryable { after: None },
             status: Some(200),
             doubtful: true,
+            token_refused: false,
             message: format!("answered 200, but not by Conductor: {start:?}"),
         }
     }

@@ -56,7 +56,7 @@ impl Server {
 
     fn new(connection: Connection, running: Running) -> anyhow::Result<Self> {
         runtime::install_tls_provider();
-        let client = Client::new(connection)?;
+        let client = Client::with_connection(connection)?;
         Ok(Self { client, running })
     }
 

@@ -9,10 +9,16 @@ use tokio::process::Command;
 
 use crate::setup::{SOON, Setup};
 
-fn sidecar() -> Command {
+pub(crate) fn sidecar() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_worker-sidecar"));
     command.env_clear().kill_on_drop(true);
     command
+}
+
+/// Free now; whoever takes it in between fails the test, and says so.
+pub(crate) fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port())
 }
 
 #[tokio::test]
@@ -25,6 +31,17 @@ async fn a_bad_value_ends_with_64_and_says_what_to_write() -> Result<()> {
         (
             vec!["--conductor-url", "c", "--tasks", "[]"],
             "--conductor-url (CONDUCTOR_SERVER_URL): \"c\" is not a Conductor address",
+        ),
+        (
+            vec![
+                "--conductor-url",
+                "http://c",
+                "--tasks",
+                r#"[{"name":"t"}]"#,
+                "--auth-dir",
+                "/nowhere",
+            ],
+            "--auth-dir (CONDUCTOR_AUTH_DIR): /nowhere/key cannot be read",
         ),
         (vec!["--no-such-flag"], "--no-such-flag"),
     ] {
@@ -45,10 +62,7 @@ async fn a_bad_value_ends_with_64_and_says_what_to_write() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_works_and_ends_with_0_when_told() -> Result<()> {
     let setup = Setup::new(|call| Reply::output(call.input.clone())).await?;
-    // Free now; whoever takes it in between fails this test, and says so.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port();
+    let port = free_port()?;
     let mut child = sidecar()
         .env("CONDUCTOR_SERVER_URL", setup.server.base())
         .env("CONDUCTOR_TASKS", json!([{"name": setup.task}]).to_string())

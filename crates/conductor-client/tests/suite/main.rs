@@ -47,7 +47,7 @@ fn credentials(key: &str, secret: &str) -> Credentials {
 
 fn client(base: &str) -> Result<Client> {
     let connection = connection(base)?.with_credentials(credentials("key-1", SECRET))?;
-    Ok(Client::new(connection)?)
+    Ok(Client::with_connection(connection)?)
 }
 
 /// A call that any server answers.

@@ -79,7 +79,7 @@ async fn no_secret_in_debug_errors_or_logs() -> Result<()> {
             .with_credentials(credentials("key-1", SECRET))?
             .with_headers([("X-Gateway", HEADER)])?;
         write!(shown, "{connection:?} {connection:#?}")?;
-        let client = Client::new(connection)?;
+        let client = Client::with_connection(connection)?;
         write!(shown, "{client:?} {client:#?}")?;
         let failed = [
             call(&client).await.unwrap_err(),

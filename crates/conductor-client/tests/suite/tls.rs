@@ -24,11 +24,13 @@ async fn a_custom_ca_is_accepted_and_an_unknown_one_refused_with_what_to_do() ->
     let trusting = connection(&front.base())?
         .with_ca(given(&ours.pem()))?
         .with_credentials(keys())?;
-    call(&Client::new(trusting)?).await?;
+    call(&Client::with_connection(trusting)?).await?;
 
     let not_ours = connection(&front.base())?.with_ca(given(&other.pem()))?;
     for connection in [not_ours.clone(), not_ours.with_credentials(keys())?] {
-        let error = call(&Client::new(connection)?).await.unwrap_err();
+        let error = call(&Client::with_connection(connection)?)
+            .await
+            .unwrap_err();
         ensure!(error.kind() == Kind::Retryable { after: None });
         let says = "give its CA certificate to trust";
         ensure!(error.to_string().contains(says), "{error}");
@@ -43,11 +45,13 @@ async fn a_client_certificate_is_shown_and_its_absence_is_told() -> Result<()> {
     let front = TlsFront::start(server.addr(), &ours, Some(&clients)).await?;
     let without = connection(&front.base())?.with_ca(given(&ours.pem()))?;
     let with = with_certificate(without.clone(), &clients.certify("worker")?)?;
-    call(&Client::new(with)?).await?;
+    call(&Client::with_connection(with)?).await?;
 
     let stranger = with_certificate(without.clone(), &ours.certify("worker")?)?;
     for connection in [without, stranger] {
-        let error = call(&Client::new(connection)?).await.unwrap_err();
+        let error = call(&Client::with_connection(connection)?)
+            .await
+            .unwrap_err();
         ensure!(error.status().is_none(), "{error}");
         ensure!(
             error.to_string().contains("wants a client certificate"),
@@ -72,7 +76,7 @@ async fn certificates_are_read_again_when_their_files_change() -> Result<()> {
     let connection = connection(&front.base())?
         .with_ca(file("ca.crt"))?
         .with_client_certificate(file("tls.crt"), file("tls.key"))?;
-    let client = Client::new(connection)?;
+    let client = Client::with_connection(connection)?;
     ensure!(call(&client).await.is_err());
     mount.replace(&[
         ("ca.crt", &ours.pem()),

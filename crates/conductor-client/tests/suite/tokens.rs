@@ -117,7 +117,7 @@ async fn tokens_that_are_never_good_end_in_unauthorized_without_a_storm() -> Res
 async fn wrong_keys_are_tried_with_pauses_and_all_callers_share_the_failure() -> Result<()> {
     let server = server(Some(auth())).await?;
     let wrong = connection(&server.base())?.with_credentials(credentials("key-1", "no-such"))?;
-    let client = Client::new(wrong)?;
+    let client = Client::with_connection(wrong)?;
     for _ in 0..10 {
         let kinds = at_once(&client, 10).await;
         ensure!(kinds == [Kind::Unauthorized; 10], "{kinds:?}");
@@ -208,7 +208,8 @@ async fn rotated_keys_are_used_without_a_restart_and_without_a_failed_call() -> 
     let server = server(Some(auth())).await?;
     let mount = Mount::new(&[("key", "key-1\n"), ("secret", SECRET)])?;
     let from_files = Credentials::Dir(mount.path().to_owned());
-    let client = Client::new(connection(&server.base())?.with_credentials(from_files)?)?;
+    let client =
+        Client::with_connection(connection(&server.base())?.with_credentials(from_files)?)?;
     call(&client).await?;
 
     // As a careful person does it: both are good until the new ones are everywhere.
@@ -238,7 +239,8 @@ async fn files_that_break_are_not_used() -> Result<()> {
     let server = server(Some(auth())).await?;
     let mount = Mount::new(&[("key", "key-1"), ("secret", SECRET)])?;
     let from_files = Credentials::Dir(mount.path().to_owned());
-    let client = Client::new(connection(&server.base())?.with_credentials(from_files)?)?;
+    let client =
+        Client::with_connection(connection(&server.base())?.with_credentials(from_files)?)?;
     call(&client).await?;
     mount.replace(&[("key", ""), ("secret", "")])?;
     // The refusal makes it look: what it held before still does.
@@ -266,6 +268,8 @@ async fn headers_and_token_are_sent() -> Result<()> {
     let connection = connection(&format!("http://127.0.0.1:{}", server.port()))?
         .with_credentials(credentials("key-1", SECRET))?
         .with_headers([("X-Tenant", "shop")])?;
-    Client::new(connection)?.update_task(&result()).await?;
+    Client::with_connection(connection)?
+        .update_task(&result())
+        .await?;
     Ok(())
 }
