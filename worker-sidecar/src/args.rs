@@ -253,9 +253,9 @@ fn run(meant: Meant) -> anyhow::Result<()> {
         log_format,
     } = meant;
     telemetry::init(&log_level, log_format)?;
-    // The work is waiting for others; two threads are plenty, and each costs memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // The work is waiting for others: one thread does more of it than any Conductor hands out,
+    // and two would spend a quarter of their time waking each other.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(serve(config, listen))

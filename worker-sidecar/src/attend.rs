@@ -156,7 +156,7 @@ impl Sidecar {
         lane.metrics.call_begins();
         let ended = self
             .executor
-            .call(&lane.url, task, lane.task.domain.as_deref(), left, stop)
+            .call(&lane.uri, task, lane.task.domain.as_deref(), left, stop)
             .await;
         drop(counted);
         let ended = self.unless_shutting_down(ended);

@@ -1,13 +1,11 @@
 //! What the server's times say.
 
-use serde_json::value::RawValue;
-
 use super::*;
 
 fn task(times: &str) -> Task {
     let json =
         format!(r#"{{"taskId":"t","workflowInstanceId":"w","status":"IN_PROGRESS",{times}}}"#);
-    Task::from_json(RawValue::from_string(json).unwrap()).unwrap()
+    Task::from_json(&json).unwrap()
 }
 
 #[test]

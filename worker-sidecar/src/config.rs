@@ -81,7 +81,7 @@ pub enum Probe {
     /// It accepts connections on this port.
     Tcp(u16),
     /// It answers GET with 200 to 399.
-    Http(url::Url),
+    Http(http::Uri),
 }
 
 /// What is sent to the handler.
@@ -274,9 +274,13 @@ impl Probe {
                 _ => Err(Invalid(format!("{port:?} is not a port"))),
             };
         }
-        match url::Url::parse(given) {
-            Ok(url) if url.scheme() == "http" && url.has_host() => Ok(Self::Http(url)),
-            _ => Err(Invalid(format!("{given:?} is no probe"))),
+        let url = url::Url::parse(given);
+        let url = url
+            .ok()
+            .filter(|url| url.scheme() == "http" && url.has_host());
+        match url.and_then(|url| url.as_str().parse().ok()) {
+            Some(uri) => Ok(Self::Http(uri)),
+            None => Err(Invalid(format!("{given:?} is no probe"))),
         }
     }
 }

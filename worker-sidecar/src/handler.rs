@@ -8,7 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::config::{HandlerConfig, Probe};
+use crate::{
+    config::{HandlerConfig, Probe},
+    execute::{Loopback, loopback},
+};
 
 /// While it is not ready: soon at first, so that a start is not delayed, then slower.
 const FIRST: Duration = Duration::from_millis(10);
@@ -21,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Handler {
     probe: Probe,
-    http: reqwest::Client,
+    http: Loopback,
     ready: watch::Sender<bool>,
     look: Notify,
 }
@@ -48,19 +51,13 @@ fn is_ready(before: bool, seen: Seen, busy: bool) -> bool {
 
 impl Handler {
     /// Not ready until it is seen so.
-    pub fn new(config: &HandlerConfig) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .timeout(PATIENCE)
-            .build()?;
-        Ok(Self {
+    pub fn new(config: &HandlerConfig) -> Self {
+        Self {
             probe: config.probe.clone(),
-            http,
+            http: loopback(0),
             ready: watch::Sender::new(false),
             look: Notify::new(),
-        })
+        }
     }
 
     /// Whether it takes calls, as far as is known.
@@ -124,10 +121,10 @@ impl Handler {
             Probe::Tcp(port) => {
                 seen(&timeout(PATIENCE, TcpStream::connect(("127.0.0.1", *port))).await)
             }
-            Probe::Http(url) => match self.http.get(url.clone()).send().await {
-                Ok(answer) if (200..400).contains(&answer.status().as_u16()) => Seen::Ready,
-                Err(error) if error.is_timeout() => Seen::Silent,
-                _ => Seen::NotReady,
+            Probe::Http(uri) => match timeout(PATIENCE, self.http.get(uri.clone())).await {
+                Ok(Ok(answer)) if (200..400).contains(&answer.status().as_u16()) => Seen::Ready,
+                Ok(_) => Seen::NotReady,
+                Err(_) => Seen::Silent,
             },
         }
     }

@@ -26,7 +26,7 @@ pub struct Lane {
     /// Its settings.
     pub task: TaskConfig,
     /// Where the handler takes it.
-    pub url: url::Url,
+    pub uri: http::Uri,
     /// Slows down when the handler says it is busy.
     pub brake: Brake,
     /// Counts for `/stats`.
@@ -40,13 +40,9 @@ pub struct Lane {
 
 impl Lane {
     /// A type nothing has happened to yet.
-    pub fn new(
-        config: &Config,
-        task: &TaskConfig,
-        metrics: &Metrics,
-    ) -> Result<Self, url::ParseError> {
+    pub fn new(config: &Config, task: &TaskConfig, metrics: &Metrics) -> Result<Self, http::Error> {
         Ok(Self {
-            url: execute::url(config.handler.port, task)?,
+            uri: execute::uri(config.handler.port, task)?,
             brake: Brake::new(),
             tally: Tally::new(),
             metrics: metrics.of(&task.name),

@@ -105,6 +105,9 @@ pub struct TaskMetrics {
     execute_seconds: ByStatus,
     update_seconds: ByStatus,
     request_seconds: HistogramVec,
+    /// Those of calls that succeeded, by [`Request`]: every task has some.
+    succeeded: [Histogram; Request::ALL.len()],
+    completed: IntCounter,
     result_bytes: Histogram,
     active_workers: IntGauge,
     queue_wait: Histogram,
@@ -206,7 +209,6 @@ impl Metrics {
                 .with_label_values(&[task_type, fault.as_str()]);
         }
         self.leases.with_label_values(&[task_type, "ok"]);
-        self.results.with_label_values(&[task_type, "completed"]);
         self.results.with_label_values(&[task_type, "lost"]);
         TaskMetrics {
             task_type: task_type.to_owned(),
@@ -228,6 +230,12 @@ impl Metrics {
             execute_seconds: by_status(&self.execute_seconds),
             update_seconds: by_status(&self.update_seconds),
             request_seconds: self.request_seconds.clone(),
+            succeeded: Request::ALL.map(|request| {
+                let (method, uri) = request.name();
+                self.request_seconds
+                    .with_label_values(&[method, uri, SUCCESS])
+            }),
+            completed: self.results.with_label_values(&[task_type, "completed"]),
             result_bytes: self.result_bytes.with_label_values(t),
             active_workers: self.active_workers.with_label_values(t),
             queue_wait: self.queue_wait.with_label_values(t),
@@ -300,9 +308,9 @@ impl TaskMetrics {
         self.poll_total.inc();
         self.poll_time.set(seconds);
         self.poll_seconds.observe(error.is_none(), seconds);
-        let status = status(error);
-        self.request(Request::Poll, &status, seconds);
+        self.request(Request::Poll, error, seconds);
         if let Some((kind, _)) = error {
+            let status = status(error);
             self.poll_error
                 .with_label_values(&[self.task_type.as_str(), "true", &status])
                 .inc();
@@ -345,9 +353,13 @@ impl TaskMetrics {
 
     /// A task has an outcome.
     pub fn ended(&self, outcome: &Outcome) {
-        self.results
-            .with_label_values(&[self.task_type.as_str(), outcome.end.as_str()])
-            .inc();
+        if outcome.end == End::Completed {
+            self.completed.inc();
+        } else {
+            self.results
+                .with_label_values(&[self.task_type.as_str(), outcome.end.as_str()])
+                .inc();
+        }
         match outcome.end {
             End::Failed(fault) | End::Terminal(fault) => {
                 self.execute_error.inc();
@@ -374,7 +386,7 @@ impl TaskMetrics {
     pub fn updated(&self, request: Request, took: Duration, error: Failure) {
         let seconds = took.as_secs_f64();
         self.update_seconds.observe(error.is_none(), seconds);
-        self.request(request, &status(error), seconds);
+        self.request(request, error, seconds);
         if let Some((kind, _)) = error {
             self.update_error.inc();
             self.update_error_total
@@ -396,12 +408,12 @@ impl TaskMetrics {
         self.leases
             .with_label_values(&[self.task_type.as_str(), result])
             .inc();
-        self.request(Request::Update, &status(error), took.as_secs_f64());
+        self.request(Request::Update, error, took.as_secs_f64());
     }
 
     /// A task was looked at, or not.
     pub fn looked(&self, took: Duration, error: Failure) {
-        self.request(Request::Task, &status(error), took.as_secs_f64());
+        self.request(Request::Task, error, took.as_secs_f64());
     }
 
     /// A poll brought what cannot be read as a task.
@@ -423,22 +435,42 @@ impl TaskMetrics {
 
     /// A log line was sent, or not.
     pub fn logged(&self, took: Duration, error: Failure) {
-        self.request(Request::Log, &status(error), took.as_secs_f64());
+        self.request(Request::Log, error, took.as_secs_f64());
     }
 
-    fn request(&self, request: Request, status: &str, seconds: f64) {
-        let (method, uri) = match request {
-            Request::Poll => ("GET", "/tasks/poll/batch/{taskType}"),
-            Request::Update => ("POST", "/tasks"),
-            Request::UpdateV2 => ("POST", "/tasks/update-v2"),
-            Request::Task => ("GET", "/tasks/{taskId}"),
-            Request::Log => ("POST", "/tasks/{taskId}/log"),
-        };
+    fn request(&self, request: Request, error: Failure, seconds: f64) {
+        if error.is_none() {
+            return self.succeeded[request as usize].observe(seconds);
+        }
+        let (method, uri) = request.name();
         self.request_seconds
-            .with_label_values(&[method, uri, status])
+            .with_label_values(&[method, uri, &status(error)])
             .observe(seconds);
     }
 }
+
+impl Request {
+    const ALL: [Self; 5] = [
+        Self::Poll,
+        Self::Update,
+        Self::UpdateV2,
+        Self::Task,
+        Self::Log,
+    ];
+
+    /// Its method and path.
+    fn name(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Poll => ("GET", "/tasks/poll/batch/{taskType}"),
+            Self::Update => ("POST", "/tasks"),
+            Self::UpdateV2 => ("POST", "/tasks/update-v2"),
+            Self::Task => ("GET", "/tasks/{taskId}"),
+            Self::Log => ("POST", "/tasks/{taskId}/log"),
+        }
+    }
+}
+
+const SUCCESS: &str = "200";
 
 /// An HTTP status as a label; successes are 200.
 fn status(error: Failure) -> String {

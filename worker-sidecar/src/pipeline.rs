@@ -55,12 +55,9 @@ pub enum StartError {
     /// The HTTP client for Conductor.
     #[error(transparent)]
     Conductor(#[from] conductor_client::Error),
-    /// The HTTP client for the handler.
-    #[error("no HTTP client for the handler: {0}")]
-    Handler(#[from] reqwest::Error),
     /// A task type's path is no URL's.
     #[error("task path: {0}")]
-    Path(#[from] url::ParseError),
+    Path(#[from] http::Error),
     /// The spool.
     #[error("the spool cannot be used: {0}")]
     Spool(#[from] spool::Error),
@@ -80,7 +77,7 @@ impl Sidecar {
             .tasks
             .iter()
             .map(|task| Lane::new(&config, task, &metrics).map(Arc::new))
-            .collect::<Result<_, url::ParseError>>()?;
+            .collect::<Result<_, http::Error>>()?;
         let caps = config.tasks.iter().map(|task| task.concurrency);
         let client = Client::with_connection(config.conductor.clone())?;
         let (spool, left) = match &config.spool {
@@ -92,13 +89,13 @@ impl Sidecar {
         }
         let gate = Arc::new(Gate::new());
         Ok(Arc::new(Self {
-            executor: Executor::new(&config.handler, config.slots)?,
+            executor: Executor::new(&config.handler, config.slots),
             reporter: Reporter::new(client.clone(), gate.clone(), spool.clone()),
             client,
             gate,
             left: Mutex::new(left.kept),
             intake: Arc::new(Intake {
-                handler: Arc::new(Handler::new(&config.handler)?),
+                handler: Arc::new(Handler::new(&config.handler)),
                 spool,
             }),
             slots: Arc::new(Slots::new(config.slots, caps)),

@@ -157,7 +157,7 @@ mod tests {
         let json = format!(
             r#"{{"taskId":"t","workflowInstanceId":"w","status":"IN_PROGRESS","outputData":{output}}}"#
         );
-        Task::from_json(RawValue::from_string(json).unwrap()).unwrap()
+        Task::from_json(&json).unwrap()
     }
 
     fn outcome(end: End, output: Option<&str>) -> Outcome {

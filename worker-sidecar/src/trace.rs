@@ -94,8 +94,6 @@ fn made(workflow_id: &str, span: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
-
     use super::*;
 
     const GIVEN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -104,7 +102,7 @@ mod tests {
         let json = format!(
             r#"{{"taskId":"t","workflowInstanceId":"{workflow}","status":"IN_PROGRESS","inputData":{input}}}"#
         );
-        Task::from_json(RawValue::from_string(json).unwrap()).unwrap()
+        Task::from_json(&json).unwrap()
     }
 
     #[test]

@@ -3,8 +3,12 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder, header};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+
+use url::Url;
 
 use crate::{
     ApiBase, Connection, Error, Malformed, PollData, QueueName, StartWorkflow, Task, TaskDef,
@@ -30,6 +34,13 @@ const BATCH_POLL: &str = "batch_poll";
 pub struct Client {
     link: Arc<Link>,
     base: ApiBase,
+    addresses: Arc<Addresses>,
+}
+
+/// Where every task's report goes.
+struct Addresses {
+    tasks: Url,
+    update_v2: Url,
 }
 
 /// A batch poll.
@@ -65,7 +76,14 @@ impl Client {
     pub fn with_connection(connection: Connection) -> Result<Self, Error> {
         let base = connection.base().clone();
         let link = Arc::new(Link::new(connection)?);
-        Ok(Self { link, base })
+        Ok(Self {
+            link,
+            addresses: Arc::new(Addresses {
+                tasks: base.join(&["tasks"]),
+                update_v2: base.join(&["tasks", "update-v2"]),
+            }),
+            base,
+        })
     }
 
     /// The server's address.
@@ -126,8 +144,8 @@ impl Client {
         if body.is_empty() {
             return Ok(Vec::new());
         }
-        let tasks: Vec<Box<RawValue>> = read(BATCH_POLL, &body)?;
-        Ok(tasks.into_iter().map(Task::from_json).collect())
+        let text = std::str::from_utf8(&body).map_err(|e| Error::nonsense(BATCH_POLL, e))?;
+        Task::each_of(text).map_err(|e| Error::nonsense(BATCH_POLL, e))
     }
 
     /// `POST /tasks`: reports a result. `Ok` also when the task was terminal already and the
@@ -142,9 +160,7 @@ impl Client {
         result: &TaskResult,
         patience: Duration,
     ) -> Result<(), Error> {
-        let request = self
-            .request(Method::POST, &["tasks"], patience)
-            .json(result);
+        let request = self.post(&self.addresses.tasks, patience).json(result);
         self.updated("update_task", request, &result.task_id).await
     }
 
@@ -160,15 +176,20 @@ impl Client {
         patience: Duration,
     ) -> Result<Option<Result<Task, Malformed>>, Error> {
         const CALL: &str = "update_task_v2";
-        let request = self
-            .request(Method::POST, &["tasks", "update-v2"], patience)
-            .json(result);
+        let request = self.post(&self.addresses.update_v2, patience).json(result);
         let body = self.link.send(CALL, request).await?;
         if body.is_empty() {
             return Ok(None);
         }
-        let task: Box<RawValue> = read(CALL, &body)?;
-        Ok(Some(Task::from_json(task)))
+        // Text that is no JSON is no answer of the server's; JSON that is no task is one task lost.
+        let text = std::str::from_utf8(&body).map_err(|e| Error::nonsense(CALL, e))?;
+        match Task::from_json(text) {
+            Err(malformed) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
+                Ok(Some(Err(malformed)))
+            }
+            Err(malformed) => Err(Error::nonsense(CALL, malformed)),
+            task => Ok(Some(task)),
+        }
     }
 
     /// `POST /tasks` with `extendLease`: the response time-out counts from now again.
@@ -188,15 +209,13 @@ impl Client {
             status: &'a str,
             extend_lease: bool,
         }
-        let request = self
-            .request(Method::POST, &["tasks"], PATIENCE)
-            .json(&Extend {
-                workflow_instance_id: workflow_id,
-                task_id,
-                worker_id,
-                status: "IN_PROGRESS",
-                extend_lease: true,
-            });
+        let request = self.post(&self.addresses.tasks, PATIENCE).json(&Extend {
+            workflow_instance_id: workflow_id,
+            task_id,
+            worker_id,
+            status: "IN_PROGRESS",
+            extend_lease: true,
+        });
         self.updated("extend_lease", request, task_id).await
     }
 
@@ -369,6 +388,10 @@ impl Client {
         } else {
             Err(Error::foreign(call, &body))
         }
+    }
+
+    fn post(&self, address: &Url, patience: Duration) -> RequestBuilder {
+        self.link.http().post(address.clone()).timeout(patience)
     }
 
     fn request(&self, method: Method, path: &[&str], patience: Duration) -> RequestBuilder {

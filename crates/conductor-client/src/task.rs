@@ -1,13 +1,15 @@
 //! Tasks as they are polled, and results as they are reported.
 
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::IgnoredAny as Ignored};
 use serde_json::value::RawValue;
 
 /// A task as the server sent it. The JSON is kept as it came and handed on unparsed; only
 /// what the sidecar itself needs is read from it. Times are epoch milliseconds.
 #[derive(Debug, Clone)]
 pub struct Task {
-    raw: Box<RawValue>,
+    /// UTF-8, one JSON object.
+    raw: Bytes,
     head: Head,
 }
 
@@ -105,14 +107,71 @@ impl TaskStatus {
 
 impl Task {
     /// Reads a task from the server's JSON.
-    pub fn from_json(raw: Box<RawValue>) -> Result<Self, Malformed> {
-        let head = serde_json::from_str(raw.get())?;
-        Ok(Self { raw, head })
+    pub fn from_json(raw: &str) -> Result<Self, Malformed> {
+        let head = serde_json::from_str(raw)?;
+        Ok(Self::new(raw, head))
     }
 
-    /// The whole task, as the server sent it.
+    /// A copy of its own: a slice would keep its whole batch in memory for as long as the
+    /// slowest of its tasks.
+    fn new(raw: &str, head: Head) -> Self {
+        Self {
+            raw: Bytes::copy_from_slice(raw.as_bytes()),
+            head,
+        }
+    }
+
+    /// Reads a JSON array of tasks in one pass. What is an object but no task takes none of the
+    /// others with it; an error is an answer that is no array, or is cut off.
+    pub(crate) fn each_of(answer: &str) -> Result<Vec<Result<Self, Malformed>>, serde_json::Error> {
+        let mut tasks = Vec::new();
+        let mut rest = answer.trim_ascii_start();
+        // Anything but an array, and an empty one, is for the parser to say.
+        let Some(elements) = rest.strip_prefix('[') else {
+            return serde_json::from_str::<[Ignored; 0]>(answer).map(|_| tasks);
+        };
+        rest = elements.trim_ascii_start();
+        while !rest.starts_with(']') {
+            let mut heads = serde_json::Deserializer::from_str(rest).into_iter::<Head>();
+            let end = match heads.next() {
+                Some(Ok(head)) => {
+                    let end = heads.byte_offset();
+                    tasks.push(Ok(Self::new(&rest[..end], head)));
+                    end
+                }
+                // Where it ends is found by reading it as any JSON.
+                other => {
+                    let mut any = serde_json::Deserializer::from_str(rest).into_iter::<Ignored>();
+                    any.next().transpose()?;
+                    if let Some(Err(error)) = other {
+                        tasks.push(Err(Malformed(error)));
+                    }
+                    any.byte_offset()
+                }
+            };
+            rest = rest[end..].trim_ascii_start();
+            match rest.strip_prefix(',') {
+                Some(more) => rest = more.trim_ascii_start(),
+                None if rest.starts_with(']') => {}
+                // It is cut off, or no array: the parser says where.
+                None => return serde_json::from_str::<Vec<Ignored>>(answer).map(|_| tasks),
+            }
+        }
+        match rest[1..].trim_ascii_start() {
+            "" => Ok(tasks),
+            _ => serde_json::from_str::<Vec<Ignored>>(answer).map(|_| tasks),
+        }
+    }
+
+    /// The whole task, as the server sent it: UTF-8 JSON.
+    pub fn body(&self) -> Bytes {
+        self.raw.clone()
+    }
+
+    /// The same as text.
     pub fn json(&self) -> &str {
-        self.raw.get()
+        // It was text when it came.
+        std::str::from_utf8(&self.raw).unwrap_or_default()
     }
 
     /// `inputData`, as the server sent it; `{}` where there is none.
@@ -122,7 +181,7 @@ impl Task {
             #[serde(borrow, rename = "inputData")]
             value: Option<&'a RawValue>,
         }
-        serde_json::from_str::<Input<'_>>(self.raw.get())
+        serde_json::from_str::<Input<'_>>(self.json())
             .ok()
             .and_then(|i| i.value)
             .map_or("{}", RawValue::get)
@@ -136,7 +195,7 @@ impl Task {
             #[serde(rename = "outputData")]
             value: Option<Box<RawValue>>,
         }
-        serde_json::from_str::<Output>(self.raw.get()).ok()?.value
+        serde_json::from_str::<Output>(self.json()).ok()?.value
     }
 
     /// The attempt's id: each retry has a new one.
@@ -262,7 +321,7 @@ impl Task {
 impl<'de> Deserialize<'de> for Task {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        Self::from_json(raw).map_err(serde::de::Error::custom)
+        Self::from_json(raw.get()).map_err(serde::de::Error::custom)
     }
 }
 
@@ -338,7 +397,7 @@ mod tests {
       "workflowTask":{"name":"t","taskDefinition":{"timeoutSeconds":90,"pollTimeoutSeconds":5}},"unknown":[1]}"#;
 
     fn task(json: &str) -> Task {
-        Task::from_json(RawValue::from_string(json.to_owned()).unwrap()).unwrap()
+        Task::from_json(json).unwrap()
     }
 
     #[test]
@@ -365,6 +424,34 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_read_task_by_task() {
+        let odd = r#"{"taskId":7,"status":"IN_PROGRESS","x":[1,{"]":"]"}]}"#;
+        let answer = format!(" [ {POLLED} , {odd},3,{POLLED}\n] ");
+        let tasks = Task::each_of(&answer).unwrap();
+        let read: Vec<bool> = tasks.iter().map(Result::is_ok).collect();
+        assert_eq!(read, [true, false, false, true]);
+        assert_eq!(tasks[3].as_ref().unwrap().json(), POLLED);
+        for empty in ["[]", " [ \n] "] {
+            assert!(Task::each_of(empty).unwrap().is_empty(), "{empty}");
+        }
+        let cut = &answer[..answer.len() - 30];
+        for bad in [
+            "",
+            "{}",
+            "null",
+            "[",
+            "[,]",
+            "[1 2]",
+            "[] x",
+            "<html>",
+            "[{\"a\":}]",
+            cut,
+        ] {
+            assert!(Task::each_of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn little_is_required() {
         let t = task(r#"{"status":"SCHEDULED","taskId":"i","workflowInstanceId":"w"}"#);
         assert_eq!(
@@ -375,7 +462,7 @@ mod tests {
             ),
             ("{}", 0, None)
         );
-        assert!(Task::from_json(RawValue::from_string("{}".to_owned()).unwrap()).is_err());
+        assert!(Task::from_json("{}").is_err());
     }
 
     #[test]

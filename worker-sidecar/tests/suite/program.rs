@@ -61,7 +61,11 @@ async fn a_bad_value_ends_with_64_and_says_what_to_write() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_works_and_ends_with_0_when_told() -> Result<()> {
-    let setup = Setup::new(|call| Reply::output(call.input.clone())).await?;
+    let setup = Setup::new(|call| match call.input["value"].as_str() {
+        Some("long") => Reply::hang(),
+        _ => Reply::output(call.input.clone()),
+    })
+    .await?;
     let port = free_port()?;
     let mut child = sidecar()
         .env("CONDUCTOR_SERVER_URL", setup.server.base())
@@ -82,6 +86,8 @@ async fn the_program_works_and_ends_with_0_when_told() -> Result<()> {
     );
     ensure!(metrics.contains(&line), "no {line} in:\n{metrics}");
 
+    let long = setup.start("long").await?;
+    setup.at_work(1).await?;
     let told = sidecar()
         .arg("terminating")
         .env("LISTEN", format!("127.0.0.1:{port}"))
@@ -98,6 +104,8 @@ async fn the_program_works_and_ends_with_0_when_told() -> Result<()> {
         },
     )
     .await?;
+    setup.handler.release();
+    setup.server.completed(&long, SOON).await?;
     let id = child.id().context("it has ended")?;
     let killed = Command::new("kill").arg(id.to_string()).status().await?;
     ensure!(killed.success());
