@@ -274,7 +274,7 @@ impl Metrics {
 
     /// What the spool holds. Before each scrape.
     pub fn set_spool(&self, spool: &Spool) {
-        let (files, bytes) = spool.used();
+        let (files, bytes) = (spool.results(), spool.bytes());
         self.spooled.set(i64::try_from(files).unwrap_or(i64::MAX));
         self.spooled_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));

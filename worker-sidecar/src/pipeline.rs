@@ -258,7 +258,11 @@ impl Sidecar {
     /// A snapshot.
     pub fn stats(&self) -> Stats {
         let (total, in_flight) = (self.slots.total(), self.in_flight());
-        let spooled = self.intake.spool.as_ref().map_or(0, |spool| spool.used().0);
+        let spooled = self
+            .intake
+            .spool
+            .as_ref()
+            .map_or(0, |spool| spool.results());
         let spooled = usize::try_from(spooled).unwrap_or(usize::MAX);
         let tasks = self.lanes.iter().enumerate().map(|(i, lane)| {
             let slots = self.slots.cap(i);

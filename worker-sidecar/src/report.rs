@@ -33,12 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often a result is sent that the server, while it does other things, answers with a 500
-/// that is not marked as retryable. Most mistakes of a client are answered so, but a busy
-/// `SQLite` file too.
+/// that is not marked as retryable, or a gateway with a 4xx. Most mistakes of a client are
+/// answered so by Conductor, but a busy `SQLite` file too.
 const DOUBTFUL_ATTEMPTS: u32 = 20;
 
-/// How often one that is answered with a 4xx: a gateway before the server may have had its
-/// reasons.
+/// How often one that Conductor itself answers with a 4xx.
 const REJECTED_ATTEMPTS: u32 = 3;
 
 /// A 401 or 403: somebody has to mend the credentials first.
@@ -72,7 +71,12 @@ fn next(kind: Kind, status: Option<u16>, doubtful: bool, refusals: u32, random: 
     let attempts = match kind {
         Kind::Gone => return Next::GiveUp,
         Kind::Unauthorized => return Next::Away(Some(UNAUTHORIZED)),
-        Kind::Retryable { .. } if doubtful && status == Some(500) => DOUBTFUL_ATTEMPTS,
+        // A 404 that is not Conductor's is a gateway without a server, and a 200 a page of its.
+        Kind::Retryable { .. }
+            if doubtful && !matches!(status, None | Some(200..=299 | 404 | 410)) =>
+        {
+            DOUBTFUL_ATTEMPTS
+        }
         Kind::Retryable { after } => return Next::Away(after),
         Kind::Rejected => REJECTED_ATTEMPTS,
     };
@@ -426,6 +430,8 @@ mod tests {
             (retryable, Some(500), true, 2, again(400)),
             (retryable, Some(500), true, 19, again(30_000)),
             (retryable, Some(500), true, 20, Next::Instead),
+            (retryable, Some(400), true, 19, again(30_000)),
+            (retryable, Some(302), true, 20, Next::Instead),
             (Kind::Rejected, Some(400), false, 1, again(200)),
             (Kind::Rejected, Some(400), false, 3, Next::Instead),
             (Kind::Gone, Some(404), false, 1, Next::GiveUp),

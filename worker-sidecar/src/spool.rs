@@ -39,7 +39,9 @@ const PROBE: Duration = Duration::from_secs(5);
 pub struct Spool {
     dir: PathBuf,
     limit: u64,
+    /// What is on the disk or about to be.
     used: Mutex<Used>,
+    on_disk: AtomicU64,
     next: AtomicU64,
     writers: Semaphore,
     trouble: watch::Sender<Option<Trouble>>,
@@ -100,6 +102,7 @@ pub struct Kept {
     spool: Arc<Spool>,
     path: PathBuf,
     bytes: u64,
+    is_written: bool,
 }
 
 /// What a process before this one left.
@@ -121,6 +124,7 @@ impl Spool {
             dir: dir.to_owned(),
             limit,
             used: Mutex::default(),
+            on_disk: AtomicU64::new(0),
             next: AtomicU64::new(0),
             writers: Semaphore::new(WRITERS),
             trouble: watch::Sender::new(None),
@@ -136,7 +140,7 @@ impl Spool {
                 // Its rename did not happen: the result was never promised to be here.
                 Some(UNFINISHED) => fs::remove_file(&path).map_err(|e| disk(&path, e))?,
                 Some(RESULT) => match read(&path) {
-                    Ok((_, bytes)) => left.kept.push(spool.count(path, bytes)),
+                    Ok((_, bytes)) => left.kept.push(spool.count(path, bytes).written()),
                     Err(Error::Unreadable { .. }) => {
                         let aside = path.with_extension(BROKEN);
                         fs::rename(&path, &aside).map_err(|e| disk(&path, e))?;
@@ -169,7 +173,7 @@ impl Spool {
         match written {
             Ok(()) => {
                 self.trouble.send_replace(None);
-                Ok(kept)
+                Ok(kept.written())
             }
             Err(error) => {
                 self.trouble.send_replace(Some(Trouble::Broken));
@@ -204,10 +208,14 @@ impl Spool {
         }
     }
 
-    /// How many results it holds, and their bytes.
-    pub fn used(&self) -> (u64, u64) {
-        let used = self.lock();
-        (used.files, used.bytes)
+    /// How many results are on the disk.
+    pub fn results(&self) -> u64 {
+        self.on_disk.load(Ordering::Relaxed)
+    }
+
+    /// How much of its size is taken, in bytes; by what is about to be written too.
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes
     }
 
     fn probe_name(&self) -> PathBuf {
@@ -230,6 +238,7 @@ impl Spool {
             spool: self.clone(),
             path,
             bytes,
+            is_written: false,
         }
     }
 
@@ -248,6 +257,12 @@ impl Spool {
 }
 
 impl Kept {
+    fn written(mut self) -> Self {
+        self.is_written = true;
+        self.spool.on_disk.fetch_add(1, Ordering::Relaxed);
+        self
+    }
+
     /// Reads it back.
     pub async fn load(&self) -> Result<Report, Error> {
         let path = self.path.clone();
@@ -270,6 +285,9 @@ impl Kept {
 impl Drop for Kept {
     /// Its room is free again; the file stays unless it was removed.
     fn drop(&mut self) {
+        if self.is_written {
+            self.spool.on_disk.fetch_sub(1, Ordering::Relaxed);
+        }
         let mut used = self.spool.lock();
         used.files = used.files.saturating_sub(1);
         used.bytes = used.bytes.saturating_sub(self.bytes);
@@ -351,7 +369,7 @@ mod tests {
         assert!(left.kept.is_empty());
         let first = spool.keep(&report("a")).await.unwrap();
         let second = spool.keep(&report("b")).await.unwrap();
-        assert_eq!(spool.used().0, 2);
+        assert_eq!(spool.results(), 2);
         drop((first, second, spool)); // as a killed process would
 
         let (spool, left) = Spool::open(dir.path(), 1 << 20).unwrap();
@@ -361,7 +379,7 @@ mod tests {
             kept.remove().await;
         }
         assert_eq!(ids, ["a", "b"], "the oldest first");
-        assert_eq!(spool.used(), (0, 0));
+        assert_eq!((spool.results(), spool.bytes()), (0, 0));
         let third = spool.keep(&report("c")).await.unwrap();
         assert_eq!(third.load().await.unwrap().update.task_id, "c");
         drop((third, spool));
@@ -416,8 +434,8 @@ mod tests {
             Err(Error::Disk { .. })
         ));
         assert_eq!(
-            (spool.trouble(), spool.used()),
-            (Some(Trouble::Broken), (0, 0))
+            (spool.trouble(), spool.results(), spool.bytes()),
+            (Some(Trouble::Broken), 0, 0)
         );
         fs::create_dir(&folder).unwrap();
         spool.takes_results().await;

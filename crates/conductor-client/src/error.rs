@@ -14,10 +14,12 @@ pub enum Kind {
         /// How long the server asks to wait.
         after: Option<Duration>,
     },
-    /// The server understood and will not do it (other 4xx), or its answer made no sense.
+    /// The server understood and will not do it (another 4xx with Conductor's own error body),
+    /// or its answer made no sense.
     Rejected,
     /// What the call is about does not exist: a 404 with Conductor's own error body. Another
-    /// 404, of a gateway that has no server behind it for now, is retryable and doubtful.
+    /// 404, of a gateway that has no server behind it for now, is retryable and doubtful, as
+    /// are a gateway's redirects and other 4xx.
     Gone,
     /// No or wrong credentials (401), or not allowed (403).
     Unauthorized,
@@ -63,8 +65,8 @@ impl Error {
         self.status
     }
 
-    /// True for a 500 that the server marks as not retryable, and for a 404 or a 200 that is not
-    /// Conductor's. Conductor answers so for most mistakes of the client, but also for a busy
+    /// True for a 500 that the server marks as not retryable, and for a 2xx, 3xx or 4xx that is
+    /// not Conductor's. Conductor answers so for most mistakes of the client, but also for a busy
     /// `SQLite` file: repeat it, but not for ever.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful
@@ -180,11 +182,12 @@ impl Error {
         let kind = match status.as_u16() {
             401 | 403 => Kind::Unauthorized,
             404 | 410 if said.by_conductor => Kind::Gone,
-            404 | 410 => Kind::Retryable { after: None },
             408 | 425 | 429 | 500..=599 => Kind::Retryable {
                 after: retry_after(headers),
             },
-            _ => Kind::Rejected,
+            _ if said.by_conductor => Kind::Rejected,
+            // Of a gateway, which may think otherwise in a minute.
+            _ => Kind::Retryable { after: None },
         };
         Self {
             call,
@@ -192,7 +195,7 @@ impl Error {
             status: Some(status.as_u16()),
             doubtful: match status.as_u16() {
                 500 => said.retryable != Some(true),
-                404 | 410 => !said.by_conductor,
+                300..=499 => !matches!(kind, Kind::Unauthorized) && !said.by_conductor,
                 _ => false,
             },
             token_refused: match status.as_u16() {
@@ -308,19 +311,30 @@ mod tests {
 
     #[test]
     fn every_status_has_a_kind() {
-        for (status, kind) in [
-            (400, Kind::Rejected),
-            (401, Kind::Unauthorized),
-            (403, Kind::Unauthorized),
-            (404, Kind::Retryable { after: None }),
-            (409, Kind::Rejected),
-            (413, Kind::Rejected),
-            (429, Kind::Retryable { after: None }),
-            (500, Kind::Retryable { after: None }),
-            (503, Kind::Retryable { after: None }),
-            (302, Kind::Rejected),
+        let again = Kind::Retryable { after: None };
+        let own = r#"{"message":"no"}"#;
+        for (status, body, kind) in [
+            (400, own, Kind::Rejected),
+            (400, "", again),
+            (401, "", Kind::Unauthorized),
+            (403, own, Kind::Unauthorized),
+            (404, own, Kind::Gone),
+            (404, "", again),
+            (405, own, Kind::Rejected),
+            (413, "<html>", again),
+            (429, own, again),
+            (500, own, again),
+            (503, "", again),
+            (302, "", again),
         ] {
-            assert_eq!(answered(status, "").kind(), kind, "{status}");
+            let error = answered(status, body);
+            assert_eq!(error.kind(), kind, "{status} {body}");
+            let foreign = body != own && status < 500 && status != 401;
+            assert_eq!(
+                error.is_doubtful(),
+                foreign || status == 500,
+                "{status} {body}"
+            );
         }
     }
 
