@@ -36,7 +36,16 @@ impl Backend {
 pub struct Conductor {
     base: String,
     guard: Child,
-    _data: TempDir,
+    data: TempDir,
+}
+
+/// How a real server is ended before it is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It is asked to: SIGTERM.
+    Asked,
+    /// It is killed: SIGKILL.
+    Killed,
 }
 
 /// Ups, says where, waits until nobody holds its standard input, downs and removes the data.
@@ -69,7 +78,7 @@ impl Conductor {
         let conductor = Self {
             base: base.trim().to_owned(),
             guard,
-            _data: data,
+            data,
         };
         anyhow::ensure!(
             !conductor.base.is_empty(),
@@ -81,6 +90,27 @@ impl Conductor {
     /// The API's address.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Ends the server, not what it keeps its data in, and starts it again at the same
+    /// address; waits until it is healthy. Blocks.
+    pub fn restart(&self, stop: Stop) -> anyhow::Result<()> {
+        let signal = match stop {
+            Stop::Asked => "TERM",
+            Stop::Killed => "KILL",
+        };
+        let status = Command::new(scripts().join("conductor"))
+            .args(["restart", "--signal", signal, "--data"])
+            .arg(self.data.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .context("cannot run tests/cluster/conductor")?;
+        anyhow::ensure!(
+            status.success(),
+            "tests/cluster/conductor restart: {status}"
+        );
+        Ok(())
     }
 }
 

@@ -31,7 +31,7 @@ mod server;
 mod tls;
 mod wait;
 
-pub use conductor::{Backend, Conductor};
+pub use conductor::{Backend, Conductor, Stop};
 pub use handler::{Call, Entry, Handler, Reply, Then};
 pub use mount::Mount;
 pub use proxy::Proxy;

@@ -78,7 +78,15 @@ impl Server {
         }
     }
 
-    /// The same, to take it away and bring it back.
+    /// The real server itself; none if it is the in-memory one.
+    pub fn as_real(&self) -> Option<&Conductor> {
+        match &self.running {
+            Running::Embedded(_) => None,
+            Running::Real(conductor) => Some(conductor),
+        }
+    }
+
+    /// The in-memory one, to take it away and bring it back.
     pub fn as_embedded_mut(&mut self) -> Option<&mut Embedded> {
         match &mut self.running {
             Running::Embedded(embedded) => Some(embedded),
