@@ -1,5 +1,5 @@
 # Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
-.PHONY: demo test check generate cluster e2e conformance images clean
+.PHONY: demo test check generate cluster e2e conformance chaos images clean
 
 demo: ## the main job on this machine: a worker, an in-memory Conductor, 500 workflows
 	cargo build --release -q -p kubectl-conductor -p greet
@@ -23,6 +23,9 @@ e2e: ## the end-to-end suite on a real cluster
 
 conformance: ## the in-memory Conductor and the real one against one suite
 	cargo test -p conformance
+
+chaos: ## faults between, before and behind the sidecar, 10,000 tasks each; target/chaos/report.md
+	CHAOS=long cargo test -p chaos
 
 images: ## container images of the operator, the sidecar and the example
 	tests/cluster/images

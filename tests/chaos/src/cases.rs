@@ -1,0 +1,146 @@
+//! Cases that need a load of their own.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use conductor_client::{QueueName, TaskStatus, WorkflowStatus};
+use harness::{Server, eventually};
+use rustix::process::Signal;
+use tokio::time::sleep;
+
+use crate::{
+    fault::{Fault, On},
+    judge::Fate,
+    ledger::Executions,
+    proxy::Proxy,
+    suite::{Case, Suite},
+    trial::{Rig, Setup, Stage},
+};
+
+/// A case that runs.
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<()>>>>;
+
+/// All of them.
+pub(crate) const ALL: [Case; 2] = [
+    Case {
+        name: "conductor_away_with_longer_leases",
+        run: |suite, stage| Box::pin(away(suite, stage)),
+    },
+    Case {
+        name: "sigterm_with_64_tasks_in_flight_and_64_in_an_open_poll",
+        run: |suite, stage| Box::pin(sigterm(suite, stage)),
+    },
+];
+
+const AT_WORK: usize = 64;
+const TAKES: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(60);
+
+/// Each slot has a result that nobody takes, for as long as the server is away; leases are
+/// longer. What was started meanwhile is done afterwards.
+async fn away(suite: Arc<Suite>, stage: Stage) -> Result<()> {
+    let time = suite.profile.away;
+    let setup = Setup {
+        name: "double::conductor_away",
+        lease_seconds: time.as_secs() + 120,
+        seed: suite.profile.seed,
+        slots: &[AT_WORK],
+    };
+    let nothing = async |_: &Server, _: &Proxy, _: &[String]| Ok(());
+    let mut rig = Rig::start(stage, &suite.programs, &setup, nothing).await?;
+    let mut ids = Rig::start_workflows(rig.server(), &rig.tasks[0], AT_WORK, TAKES).await?;
+    rig.at_work(AT_WORK).await?;
+    rig.proxy.close().await;
+    sleep(time).await;
+    ensure!(
+        rig.ledger()?.running() == 0,
+        "all calls have ended meanwhile"
+    );
+    ids.extend(Rig::start_workflows(rig.server(), &rig.tasks[0], AT_WORK, TAKES).await?);
+    rig.proxy.open().await?;
+    let fates = rig.fates(&ids, SOON + TAKES).await?;
+    once_each(&fates)?;
+    rig.stop().await
+}
+
+/// As at a pod's end. The poll is in the air: the server has given its tasks out, and the
+/// answer arrives after the signal.
+async fn sigterm(suite: Arc<Suite>, stage: Stage) -> Result<()> {
+    let setup = Setup {
+        name: "double::sigterm",
+        lease_seconds: 600,
+        seed: suite.profile.seed,
+        slots: &[AT_WORK, AT_WORK],
+    };
+    let mut ids = Vec::new();
+    let prepare = async |server: &Server, proxy: &Proxy, tasks: &[String]| {
+        proxy.set(Fault::Hold, On::PollsOf(tasks[1].clone()), 1.0);
+        for task in tasks {
+            ids.extend(Rig::start_workflows(server, task, AT_WORK, TAKES).await?);
+        }
+        Ok(())
+    };
+    let mut rig = Rig::start(stage, &suite.programs, &setup, prepare).await?;
+    rig.at_work(AT_WORK).await?;
+    let held = QueueName::new(&*rig.tasks[1], None);
+    let client = rig.server().client();
+    eventually("the open poll has its tasks", SOON, async || {
+        match client.queue_size(&held).await {
+            Ok(0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    ensure!(
+        rig.ledger()?.running() == AT_WORK,
+        "the tasks of the open poll came too soon, or the others have ended"
+    );
+    rig.sidecar.signal(Signal::TERM)?;
+    let ready = format!("127.0.0.1:{}", rig.port);
+    eventually("the sidecar knows", SOON, async || {
+        match status_of(&ready, "/readyz").await {
+            Ok(503) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    rig.proxy.clear();
+    let ended = tokio::time::timeout(SOON, rig.sidecar.ended()).await;
+    let status = ended.context("the sidecar did not end")??;
+    ensure!(status.success(), "the sidecar ended: {status}");
+    // It has ended: whatever is not done by now never will be.
+    let fates = rig.fates(&ids, Duration::from_secs(1)).await?;
+    once_each(&fates)?;
+    rig.handler.kill().await
+}
+
+/// The status of an answer to a GET, without an HTTP client.
+async fn status_of(address: &str, path: &str) -> Result<u16> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let status = answer.split(' ').nth(1).context("no status line")?;
+    Ok(status.parse()?)
+}
+
+/// Every workflow is COMPLETED by one attempt that was executed once.
+fn once_each(fates: &[Fate]) -> Result<()> {
+    let once = Executions {
+        started: 1,
+        ended: 1,
+        after_end: 0,
+    };
+    for fate in fates {
+        ensure!(
+            fate.status == WorkflowStatus::Completed
+                && fate.executions == once
+                && fate.attempts.len() == 1
+                && fate.attempts[0].status == TaskStatus::Completed,
+            "{fate:?}"
+        );
+    }
+    Ok(())
+}
