@@ -1,5 +1,6 @@
 //! The sidecar between a Conductor and a handler: what becomes of tasks.
 
+mod answers;
 mod connection;
 mod extensions;
 mod in_the_air;
