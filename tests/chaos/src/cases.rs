@@ -1,17 +1,21 @@
 //! Cases that need a load of their own.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use conductor_client::{QueueName, TaskStatus, WorkflowStatus};
-use harness::{Server, eventually};
+use futures::{StreamExt as _, TryStreamExt as _};
+use harness::{Server, eventually, unique};
 use rustix::process::Signal;
+use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::{
     fault::{Fault, On},
     judge::Fate,
     ledger::Executions,
+    load::request,
+    programs::{Polled, Sidecar, free_port},
     proxy::Proxy,
     suite::{Case, Suite},
     trial::{Rig, Setup, Stage},
@@ -21,13 +25,17 @@ use crate::{
 pub(crate) type Running = Pin<Box<dyn Future<Output = Result<()>>>>;
 
 /// All of them.
-pub(crate) const ALL: [Case; 2] = [
+pub(crate) const ALL: [Case; 3] = [
     Case {
-        name: "conductor_away_with_longer_leases",
+        name: "python_sdk_267_memory_does_not_grow_with_tasks",
+        run: |suite, stage| Box::pin(memory(suite, stage)),
+    },
+    Case {
+        name: "sdks_give_results_up_conductor_away_with_longer_leases",
         run: |suite, stage| Box::pin(away(suite, stage)),
     },
     Case {
-        name: "sigterm_with_64_tasks_in_flight_and_64_in_an_open_poll",
+        name: "sdks_lose_all_sigterm_with_64_tasks_in_flight_and_64_in_an_open_poll",
         run: |suite, stage| Box::pin(sigterm(suite, stage)),
     },
 ];
@@ -35,6 +43,65 @@ pub(crate) const ALL: [Case; 2] = [
 const AT_WORK: usize = 64;
 const TAKES: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(60);
+
+/// What may come on top once everything has been used: the allocator's own rounding.
+const GROWTH_KIB: u64 = 1024;
+
+/// The same number of tasks again and again: the first time fills pools and caches.
+async fn memory(suite: Arc<Suite>, stage: Stage) -> Result<()> {
+    let server = stage.into_double()?;
+    let tasks = suite.profile.churn;
+    let task = server.register(&unique("chaos")).await?;
+    let (port, handler_port) = (free_port()?, free_port()?);
+    let name = "double::memory";
+    let programs = &suite.programs;
+    let _handler = programs.handler(name, handler_port, Path::new("/dev/null"))?;
+    let spool = TempDir::with_prefix("chaos-")?;
+    let mut sidecar = programs.sidecar(
+        name,
+        &Sidecar {
+            conductor: server.base(),
+            tasks: &[Polled {
+                name: &task,
+                concurrency: None,
+            }],
+            slots: suite.profile.slots,
+            handler: handler_port,
+            port,
+            spool: spool.path(),
+        },
+    )?;
+    churn(&server, &task, tasks).await?;
+    let before = sidecar.resident_kib()?;
+    churn(&server, &task, tasks).await?;
+    let after = sidecar.resident_kib()?;
+    sidecar.still_runs()?;
+    ensure!(
+        after <= before + GROWTH_KIB,
+        "{before} KiB after {tasks} tasks, {after} KiB after as many again"
+    );
+    server.stop().await
+}
+
+/// So many tasks that take no time.
+async fn churn(server: &Server, task: &str, tasks: u64) -> Result<()> {
+    let embedded = server.as_embedded().context("it is in memory")?;
+    let wanted = embedded.counts().completed + tasks;
+    let starts = futures::stream::iter(0..tasks).map(anyhow::Ok);
+    starts
+        .try_for_each_concurrent(16, async |_| {
+            server.client().start_workflow(&request(task, 0)).await?;
+            Ok(())
+        })
+        .await?;
+    eventually("all are done", SOON, async || {
+        match embedded.counts().completed {
+            done if done >= wanted => Ok(()),
+            done => Err(format!("{done} of {wanted}")),
+        }
+    })
+    .await
+}
 
 /// Each slot has a result that nobody takes, for as long as the server is away; leases are
 /// longer. What was started meanwhile is done afterwards.

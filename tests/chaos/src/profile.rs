@@ -14,6 +14,8 @@ pub(crate) struct Profile {
     pub(crate) fault: Duration,
     /// How long Conductor is away in the test of that.
     pub(crate) away: Duration,
+    /// Tasks in the test of memory, twice.
+    pub(crate) churn: u64,
     /// `responseTimeoutSeconds`, longer than a fault.
     pub(crate) lease_seconds: u64,
     /// The sidecar's.
@@ -36,6 +38,7 @@ impl Profile {
                 .map_or(Ok(if long { 10_000 } else { 300 }), usize::try_from)?,
             fault: seconds(if long { 5 } else { 2 }),
             away: seconds(if long { 600 } else { 20 }),
+            churn: if long { 1_000_000 } else { 3000 },
             lease_seconds: 12,
             slots: 16,
             seed: number("CHAOS_SEED")?.unwrap_or_else(|| fastrand::u64(..)),

@@ -140,6 +140,15 @@ impl Program {
         Ok(())
     }
 
+    /// How much memory it holds, in KiB.
+    pub fn resident_kib(&self) -> anyhow::Result<u64> {
+        let id = self.child.id().context("it has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        Ok(kib.context("no VmRSS in its status")?.parse()?)
+    }
+
     /// Waits for its end: how it ended.
     pub async fn ended(&mut self) -> anyhow::Result<std::process::ExitStatus> {
         Ok(self.child.wait().await?)

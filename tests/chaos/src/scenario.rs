@@ -154,7 +154,12 @@ fn connections() -> Vec<Scenario> {
     };
     const DRIP: Fault = Fault::Drip { pause: ms(2) };
     vec![
-        Scenario::wire("half_open_polls", Fault::HalfOpen, Polls, 1.0),
+        Scenario::wire(
+            "python_sdk_pr_411_half_open_polls",
+            Fault::HalfOpen,
+            Polls,
+            1.0,
+        ),
         Scenario::wire("half_open_updates", Fault::HalfOpen, Updates, 0.3)
             .known("a report's attempt may take longer than the task's lease"),
         Scenario::wire("lost_poll_answers", Fault::ResetAfter, Polls, 0.3)
@@ -235,7 +240,7 @@ fn answers() -> Vec<Scenario> {
             (Everything, 0.7),
         ),
         Scenario::answered(
-            "expired_token",
+            "python_sdk_299_pr_342_expired_token",
             401,
             &[JSON],
             r#"{"error":"EXPIRED_TOKEN","message":"Token has expired"}"#,

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use embedded_conductor::Options;
 use harness::{Backend, Server};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use tokio::{
@@ -45,13 +44,7 @@ pub(crate) struct Case {
 
 impl Suite {
     pub(crate) async fn double() -> Result<Stage> {
-        let options = Options {
-            keep_ended: usize::MAX,
-            ..Options::default()
-        };
-        Ok(Stage::Double(Box::new(
-            Server::embedded_with(options).await?,
-        )))
+        Ok(Stage::Double(Box::new(Server::embedded().await?)))
     }
 
     async fn real(&self) -> Result<Stage> {

@@ -47,6 +47,14 @@ impl Stage {
         }
     }
 
+    /// The server in memory, for a case that puts everything around it itself.
+    pub(crate) fn into_double(self) -> Result<Server> {
+        match self {
+            Self::Double(server) => Ok(*server),
+            Self::Real(_) => anyhow::bail!("this needs the server in memory"),
+        }
+    }
+
     fn is_real(&self) -> bool {
         matches!(self, Self::Real(_))
     }
