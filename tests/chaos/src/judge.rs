@@ -123,7 +123,9 @@ pub(crate) fn judge(seen: &Seen, may: May) -> (Figures, Vec<String>) {
         requests: (before, during),
         ..
     } = figures;
-    holds(lost == 0, format!("{lost} tasks lost"));
+    let example = seen.fates.iter().find(|fate| fate.is_lost());
+    let example = example.map_or(String::new(), |fate| format!(", such as {fate:?}"));
+    holds(lost == 0, format!("{lost} tasks lost{example}"));
     holds(
         repeated <= may.repeat,
         format!(
@@ -284,7 +286,8 @@ mod tests {
             strand: false,
             repeat: 2,
         };
-        assert_eq!(judge(&seen, killed).1, ["2 tasks lost"]);
+        let broken = judge(&seen, killed).1;
+        assert!(broken.len() == 1 && broken[0].starts_with("2 tasks lost, such as"));
     }
 
     #[test]
