@@ -25,7 +25,11 @@ use crate::{
 pub(crate) type Running = Pin<Box<dyn Future<Output = Result<()>>>>;
 
 /// All of them.
-pub(crate) const ALL: [Case; 3] = [
+pub(crate) const ALL: [Case; 4] = [
+    Case {
+        name: "sdks_keep_results_in_memory_a_kill_while_conductor_is_away",
+        run: |suite, stage| Box::pin(killed_while_away(suite, stage)),
+    },
     Case {
         name: "python_sdk_267_memory_does_not_grow_with_tasks",
         run: |suite, stage| Box::pin(memory(suite, stage)),
@@ -130,6 +134,34 @@ async fn away(suite: Arc<Suite>, stage: Stage) -> Result<()> {
     rig.stop().await
 }
 
+/// The results are on disk when the sidecar is killed: the next process sends them.
+async fn killed_while_away(suite: Arc<Suite>, stage: Stage) -> Result<()> {
+    let setup = Setup {
+        name: "double::killed_while_away",
+        lease_seconds: 600,
+        seed: suite.profile.seed,
+        slots: &[AT_WORK],
+    };
+    let nothing = async |_: &Server, _: &Proxy, _: &[String]| Ok(());
+    let mut rig = Rig::start(stage, &suite.programs, &setup, nothing).await?;
+    let ids = Rig::start_workflows(rig.server(), &rig.tasks[0], AT_WORK, TAKES).await?;
+    rig.at_work(AT_WORK).await?;
+    rig.proxy.close().await;
+    eventually("all results are on disk", SOON, async || {
+        match rig.spooled() {
+            Ok(AT_WORK) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    rig.sidecar.kill().await?;
+    rig.proxy.open().await?;
+    rig.sidecar.restart()?;
+    let fates = rig.fates(&ids, SOON).await?;
+    once_each(&fates)?;
+    rig.stop().await
+}
+
 /// As at a pod's end. The poll is in the air: the server has given its tasks out, and the
 /// answer arrives after the signal.
 async fn sigterm(suite: Arc<Suite>, stage: Stage) -> Result<()> {
@@ -163,9 +195,9 @@ async fn sigterm(suite: Arc<Suite>, stage: Stage) -> Result<()> {
         "the tasks of the open poll came too soon, or the others have ended"
     );
     rig.sidecar.signal(Signal::TERM)?;
-    let ready = format!("127.0.0.1:{}", rig.port);
+    let own = format!("127.0.0.1:{}", rig.port);
     eventually("the sidecar knows", SOON, async || {
-        match status_of(&ready, "/readyz").await {
+        match status_of(&own, "/readyz").await {
             Ok(503) => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -185,7 +217,7 @@ async fn sigterm(suite: Arc<Suite>, stage: Stage) -> Result<()> {
 async fn status_of(address: &str, path: &str) -> Result<u16> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

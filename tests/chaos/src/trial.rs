@@ -30,6 +30,9 @@ const RETRIES: u32 = 20;
 /// Workflows read at once.
 const READERS: usize = 16;
 
+/// The sidecar's folder for results, in the rig's.
+const SPOOL: &str = "spool";
+
 /// The server a trial runs against.
 #[derive(Debug)]
 pub(crate) enum Stage {
@@ -71,7 +74,7 @@ pub(crate) struct Rig {
     /// The port of the sidecar's own endpoints.
     pub(crate) port: u16,
     ledger: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// How a rig is set up.
@@ -126,7 +129,7 @@ impl Rig {
                 slots: setup.slots.iter().sum(),
                 handler: handler_port,
                 port,
-                spool: &dir.path().join("spool"),
+                spool: &dir.path().join(SPOOL),
             },
         )?;
         Ok(Self {
@@ -137,7 +140,7 @@ impl Rig {
             tasks,
             port,
             ledger,
-            _dir: dir,
+            dir,
         })
     }
 
@@ -147,6 +150,15 @@ impl Rig {
 
     pub(crate) fn ledger(&self) -> Result<Ledger> {
         Ledger::read(&self.ledger)
+    }
+
+    /// How many results are on the sidecar's disk.
+    pub(crate) fn spooled(&self) -> Result<usize> {
+        let mut results = 0;
+        for entry in std::fs::read_dir(self.dir.path().join(SPOOL))? {
+            results += usize::from(entry?.path().extension().is_some_and(|e| e == "result"));
+        }
+        Ok(results)
     }
 
     /// Starts so many workflows of a task type, each task taking so long; their ids.

@@ -165,7 +165,16 @@ async fn sdks_have_no_health_here_liveness_and_readiness_are_told() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_sdk_makes_labels_of_error_texts_here_labels_are_bounded() -> Result<()> {
-    let setup = Setup::new(|call| Reply::answer(500, format!("secret {}", call.task_id))).await?;
+    // Each first attempt fails, with a text of its own.
+    let setup = Setup::new(|call| {
+        let first = call.headers.get("conductor-retry-count");
+        if first.is_some_and(|n| n == "0") {
+            Reply::answer(500, format!("secret {}", call.task_id))
+        } else {
+            Reply::output(json!({}))
+        }
+    })
+    .await?;
     let registry = Registry::new();
     let sidecar = Sidecar::new(setup.config()?, &registry)?;
     let told = sidecar.clone();

@@ -241,3 +241,24 @@ async fn netflix_776_another_worker_takes_over_from_one_that_was_killed() -> Res
     );
     running.end().await
 }
+
+/// The SDKs go on to the end, and the result is thrown away.
+#[tokio::test(flavor = "multi_thread")]
+async fn netflix_163_work_on_a_task_that_was_cancelled_is_stopped() -> Result<()> {
+    let setup = Setup::new(|_| Reply::hang()).await?;
+    let def = conductor_client::TaskDef {
+        response_timeout_seconds: Some(6),
+        ..conductor_client::TaskDef::named(&setup.task)
+    };
+    setup.server.register_def(def).await?;
+    let running = setup.run()?;
+    let id = setup.start(1).await?;
+    setup.at_work(1).await?;
+    let client = setup.server.client();
+    client
+        .terminate_workflow(&id, "not wanted any more")
+        .await?;
+    setup.at_work(0).await?;
+    ensure!(setup.handler.ledger()[0].abandoned, "the call was closed");
+    running.end().await
+}
