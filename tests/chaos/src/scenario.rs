@@ -36,7 +36,8 @@ pub(crate) enum Trouble {
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) trouble: Trouble,
-    /// It loses answers that carry tasks.
+    /// It loses answers that carry tasks: those of polls, and those of reports that asked for
+    /// the next one.
     strands: bool,
     /// It kills what holds tasks.
     kills: bool,
@@ -179,8 +180,9 @@ fn connections() -> Vec<Scenario> {
             Updates,
             0.5,
         )
+        .strands()
         .short_on_real(),
-        Scenario::wire("truncated_update_answers", Fault::Truncate, Updates, 0.5),
+        Scenario::wire("truncated_update_answers", Fault::Truncate, Updates, 0.5).strands(),
     ]
 }
 
