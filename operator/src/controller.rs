@@ -44,6 +44,7 @@ use crate::{
     clock::Clock,
     error::Error,
     metrics::{Metrics, Outcome},
+    references::References,
     sampling::Sampling,
     stores::{Guarded, Stores, key_of, labelled},
     worker::Defaults,
@@ -99,7 +100,13 @@ pub async fn run(
     let stores = Arc::new(Stores::new(workers, deployments, pods, defaults));
     let clock = Clock::start();
     let (wake, woken) = unbounded_channel();
-    let sampling = Arc::new(Sampling::new(stores.clone(), tick, clock, wake.clone()));
+    let sampling = Arc::new(Sampling::new(
+        stores.clone(),
+        References::new(client.clone()),
+        tick,
+        clock,
+        wake.clone(),
+    ));
     let context = Arc::new(Context {
         client: client.clone(),
         stores: stores.clone(),

@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //! - `controller::plan` does no IO, reads no clock and draws no random number (a test looks).
-//! - Only `observe`, `apply` and the watches hold a Kubernetes client; only `sampling` speaks
+//! - Only `observe`, `apply`, `references` and the watches hold a Kubernetes client; only `sampling` speaks
 //!   to Conductor and to sidecars.
 //! - `apply` has no `if` on the spec.
 
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod controller;
 pub mod error;
 pub mod metrics;
+pub mod references;
 pub mod sampling;
 pub mod stores;
 pub mod worker;

@@ -1,7 +1,8 @@
 //! Reads what cannot be watched: queue sizes from Conductor, statistics from sidecars.
 //!
 //! ```text
-//! run ─> one loop per Conductor server, each tick:
+//! run ─> one loop per Conductor server and identity, each tick:
+//!          the connection's Secrets, when due
 //!          queue sizes (one call for all its workers) ─┐
 //!          task definitions, once a minute            ─┼─> note ─> wake its workers
 //!          /stats of all its workers' pods            ─┘
@@ -10,6 +11,7 @@
 //!
 //! What fails is noted, and is a fact like any other.
 
+mod conductor;
 mod pods;
 mod queues;
 mod round;
@@ -20,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_client::{ApiBase, Client, QueueName};
+use conductor_client::QueueName;
 use tokio::{
     sync::mpsc::UnboundedSender,
     task::{Id, JoinSet},
@@ -28,12 +30,14 @@ use tokio::{
 };
 
 use self::{
+    conductor::Conductor,
     pods::{Pods, Target},
     queues::Server,
 };
 use crate::{
     clock::Clock,
     controller::observed::{Key, Share},
+    references::{Identity, References},
     stores::{Stores, is_alive, key_of, labelled},
     worker::Worker,
 };
@@ -50,6 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Sampling {
     stores: Arc<Stores>,
+    references: Arc<References>,
     tick: Duration,
     clock: Clock,
     wake: UnboundedSender<Key>,
@@ -58,7 +63,7 @@ pub struct Sampling {
 
 #[derive(Debug, Default)]
 struct Seen {
-    servers: HashMap<ApiBase, Server>,
+    servers: HashMap<Identity, Server>,
     workers: HashMap<Key, Seat>,
 }
 
@@ -74,12 +79,14 @@ impl Sampling {
     /// Nothing is sampled yet. Workers whose round is complete go to `wake`.
     pub fn new(
         stores: Arc<Stores>,
+        references: References,
         tick: Duration,
         clock: Clock,
         wake: UnboundedSender<Key>,
     ) -> Self {
         Self {
             stores,
+            references: Arc::new(references),
             tick,
             clock,
             wake,
@@ -92,7 +99,7 @@ impl Sampling {
         let mut seen = self.seen();
         let Seen { servers, workers } = &mut *seen;
         let seat = workers.get_mut(key)?;
-        let server = servers.get(&worker.connection)?;
+        let server = servers.get(&Identity::of(key, worker))?;
         let at = seat.due.take()?;
         Some(Round {
             at,
@@ -105,11 +112,13 @@ impl Sampling {
 
     /// Which of a worker's queues others serve too.
     pub fn shares(&self, key: &Key, worker: &Worker) -> BTreeMap<QueueName, Share> {
-        self.seen()
+        let seen = self.seen();
+        let there = seen
             .servers
-            .get(&worker.connection)
-            .map(|server| server.shares_of(key, worker))
-            .unwrap_or_default()
+            .iter()
+            .filter(|(identity, _)| *identity.base() == worker.connection.base);
+        let identities: Vec<&Server> = there.map(|(_, server)| server).collect();
+        queues::shares_of(&identities, key, worker)
     }
 
     /// Forgets workers that are gone.
@@ -126,22 +135,22 @@ impl Sampling {
     /// Samples until it is dropped, and its loops with it.
     pub async fn run(self: Arc<Self>) {
         let mut loops = JoinSet::new();
-        let mut sampled: HashMap<ApiBase, Id> = HashMap::new();
+        let mut sampled: HashMap<Identity, Id> = HashMap::new();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = look.tick() => {
-                    for (_, worker) in self.workers() {
-                        sampled.entry(worker.connection.clone()).or_insert_with_key(|base| {
-                            loops.spawn(self.clone().sample(base.clone())).id()
+                    for (key, worker) in self.workers() {
+                        sampled.entry(Identity::of(&key, &worker)).or_insert_with_key(|identity| {
+                            loops.spawn(self.clone().sample(identity.clone())).id()
                         });
                     }
                 }
                 Some(ended) = loops.join_next_with_id() => {
                     let id = match ended {
-                        Ok((id, base)) => {
-                            self.seen().servers.remove(&base);
+                        Ok((id, identity)) => {
+                            self.seen().servers.remove(&identity);
                             id
                         }
                         // It is started again, and what it read last is kept.
@@ -156,19 +165,17 @@ impl Sampling {
         }
     }
 
-    /// One server's loop, until no worker uses that server.
-    async fn sample(self: Arc<Self>, base: ApiBase) -> ApiBase {
-        let clients = Client::new(base.clone())
-            .map_err(|e| e.to_string())
-            .and_then(|c| Ok((c, pods::client().map_err(|e| e.to_string())?)));
-        let (conductor, http) = match clients {
-            Ok(clients) => clients,
+    /// One identity's loop, until no worker has it.
+    async fn sample(self: Arc<Self>, identity: Identity) -> Identity {
+        let http = match pods::client() {
+            Ok(http) => http,
             Err(error) => {
-                tracing::error!(server = %base, error, "no HTTP client can be made");
+                tracing::error!(%error, "no HTTP client can be made");
                 tokio::time::sleep(PATIENCE).await;
-                return base;
+                return identity;
             }
         };
+        let mut conductor = Conductor::new(identity.clone(), self.references.clone());
         let mut tick = interval(self.tick);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -176,20 +183,20 @@ impl Sampling {
             let workers: Vec<(Key, Arc<Worker>)> = self
                 .workers()
                 .into_iter()
-                .filter(|(_, worker)| worker.connection == base)
+                .filter(|(key, worker)| Identity::of(key, worker) == identity)
                 .collect();
             if workers.is_empty() {
-                return base;
+                return identity;
             }
-            self.round(&base, &workers, &conductor, &http).await;
+            self.round(&identity, &workers, &mut conductor, &http).await;
         }
     }
 
     async fn round(
         &self,
-        base: &ApiBase,
+        identity: &Identity,
         workers: &[(Key, Arc<Worker>)],
-        conductor: &Client,
+        conductor: &mut Conductor,
         http: &reqwest::Client,
     ) {
         let began = self.clock.now().clock;
@@ -197,20 +204,27 @@ impl Sampling {
         let mut targets = self.targets(workers);
         let due = {
             let mut seen = self.seen();
-            let server = seen.servers.entry(base.clone()).or_default();
+            let server = seen.servers.entry(identity.clone()).or_default();
             server.limits_due(&asked, began)
         };
         let patience = self.tick.max(PATIENCE);
         let all = targets.values().flat_map(|t| t.asked.clone()).collect();
         // What arrives is dated at once: it may have to wait for the slowest.
-        let ((sizes, read_at), limits, mut answers) = tokio::join!(
-            async {
-                let sizes = queues::sizes(conductor, &asked, patience).await;
-                (sizes, self.clock.now().clock)
-            },
-            queues::limits(conductor, &due, patience),
-            pods::ask(http, all, self.clock, patience),
-        );
+        let asking = async {
+            match conductor.client(patience).await {
+                Ok(client) => tokio::join!(
+                    async {
+                        let sizes = queues::sizes(&client, &asked, patience).await;
+                        (sizes, self.clock.now().clock)
+                    },
+                    queues::limits(&client, &due, patience),
+                ),
+                Err(failed) => ((Err(failed), self.clock.now().clock), BTreeMap::new()),
+            }
+        };
+        let (((sizes, read_at), limits), mut answers) =
+            tokio::join!(asking, pods::ask(http, all, self.clock, patience));
+        conductor.note(&sizes);
 
         let now = self.clock.now().clock;
         let mut seen = self.seen();
@@ -218,7 +232,7 @@ impl Sampling {
             servers,
             workers: seats,
         } = &mut *seen;
-        let server = servers.entry(base.clone()).or_default();
+        let server = servers.entry(identity.clone()).or_default();
         server.note_sizes(&asked, &sizes, read_at);
         server.note_limits(&due, &limits, now);
         server.serve(workers.iter().map(|(key, worker)| (key, worker.as_ref())));

@@ -3,6 +3,7 @@
 //! Most of what is refused here is refused by the API server already, with the same words.
 //! The rest is what CEL cannot see, and what runs without an API server.
 
+mod connection;
 mod duration;
 mod env;
 mod template;
@@ -13,7 +14,9 @@ use api::{ConductorWorkerSpec, LogFormat, LogLevel, Mode, Payload, Resources};
 use conductor_client::{ApiBase, QueueName};
 use serde_json::{Map, Value};
 
+pub use connection::Connection;
 pub use duration::{parse_duration, write_duration};
+pub use env::MOUNT;
 
 /// D/W where only `drainWithin` is written.
 const DRAIN_SHARE: f64 = 0.6;
@@ -32,8 +35,8 @@ pub struct Defaults {
 /// A worker that can be run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worker {
-    /// Where Conductor is.
-    pub connection: ApiBase,
+    /// How Conductor is reached.
+    pub connection: Connection,
     /// At least one, no two for the same queue.
     pub tasks: Vec<Task>,
     /// Slots in one pod, at least 1.
@@ -179,7 +182,7 @@ impl Worker {
             suspend,
             template,
         } = spec;
-        let connection = parse_connection(connection.as_ref(), defaults)?;
+        let connection = connection::parse(connection.as_ref(), defaults)?;
         if !(1..=1000).contains(concurrency) {
             return Err(InvalidSpec::new(
                 "concurrency",
@@ -189,6 +192,7 @@ impl Worker {
         let tasks = parse_tasks(tasks, *concurrency)?;
         let handler = template::parse_handler(&handler.clone().unwrap_or_default(), template)?;
         template::check(template, &handler)?;
+        template::check_volumes(template, &connection)?;
         let grace = template::parse_grace(template, &tasks)?;
         let scale = parse_scale(scaling, *replicas, &tasks)?;
         let sidecar = parse_sidecar(sidecar.clone().unwrap_or_default(), defaults)?;
@@ -215,22 +219,6 @@ impl Worker {
 }
 
 // === the parts ===
-
-fn parse_connection(
-    connection: Option<&api::Connection>,
-    defaults: &Defaults,
-) -> Result<ApiBase, InvalidSpec> {
-    match connection {
-        Some(connection) => ApiBase::parse(&connection.url)
-            .map_err(|e| InvalidSpec::new("connection.url", e.to_string())),
-        None => defaults.conductor_url.clone().ok_or_else(|| {
-            InvalidSpec::new(
-                "connection",
-                "the operator has no default connection; write connection.url, such as http://conductor:8080/api",
-            )
-        }),
-    }
-}
 
 fn parse_tasks(tasks: &[api::Task], slots: u32) -> Result<Vec<Task>, InvalidSpec> {
     if tasks.is_empty() {

@@ -18,6 +18,10 @@ const DURATION: &str =
     r"self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) > duration('0s')";
 const DURATION_MESSAGE: &str = "write a duration above zero, such as 250ms, 30s, 10m or 2h";
 
+/// What gateways take, which is less than what HTTP allows.
+const HEADER_NAMES: &str = "self.all(name, name.matches('^[A-Za-z0-9_.-]{1,128}$'))";
+const OUR_HEADERS: &str = "self.all(name, !name.matches('^(?i)(host|content-length|content-type|transfer-encoding|connection|upgrade|te|trailer|x-authorization)$'))";
+
 /// The first container's preStop, or that of the named one.
 const HANDLER_PRE_STOP: &str = "has(self.handler) && has(self.handler.container) \
     ? self.template.spec.containers.all(c, c.name != self.handler.container || !has(c.lifecycle) || !has(c.lifecycle.preStop)) \
@@ -139,6 +143,68 @@ pub struct Connection {
         .message("write an address that starts with http:// or https://, without credentials or query, such as http://conductor:8080/api"))]
     #[schemars(length(max = 2048))]
     pub url: String,
+
+    /// A Secret of the worker's namespace with an application's key and secret under `key` and
+    /// `secret`, for servers with authentication (Orkes). Absent: none. A changed Secret is used
+    /// without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_secret_ref: Option<NameRef>,
+
+    /// A ConfigMap of the worker's namespace with the certificates of the authorities to trust
+    /// under `ca.crt`. Absent: the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<NameRef>,
+
+    /// A Secret of the worker's namespace with a client certificate under `tls.crt` and its key
+    /// under `tls.key` (type kubernetes.io/tls), for servers that ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_cert_secret_ref: Option<NameRef>,
+
+    /// More headers on each request to Conductor, for gateways, such as X-Tenant: shop. Not for
+    /// secrets: everybody who can read the worker can read them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(validation = Rule::new(HEADER_NAMES)
+        .message("write headers by their names, such as X-Tenant, of letters, digits and -_. alone"))]
+    #[x_kube(validation = Rule::new(OUR_HEADERS)
+        .message("Host, Content-Length, Content-Type, Transfer-Encoding, Connection, Upgrade, TE and Trailer are set by the sidecar, and X-Authorization by authSecretRef; leave them out"))]
+    #[schemars(extend("maxProperties" = 16))]
+    pub headers: BTreeMap<String, HeaderText>,
+}
+
+/// An object of the worker's namespace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct NameRef {
+    /// Its name.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
+        .message("write the name of an object in the worker's namespace, such as conductor-keys; leave the reference out if there is none"))]
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
+/// A header's value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HeaderText(pub String);
+
+impl JsonSchema for HeaderText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "HeaderText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": 4096,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^[ -~]*$')",
+                "message": "write a header's value in one line of ASCII",
+            }],
+        })
+    }
 }
 
 /// A task type to work off.

@@ -13,6 +13,7 @@ use scaling::Instant;
 use super::{Failure, QueueReading, Unavailable};
 use crate::{
     controller::observed::{Key, Share},
+    references::Unresolved,
     worker::Worker,
 };
 
@@ -146,34 +147,40 @@ impl Server {
             })
             .collect()
     }
+}
 
-    /// Which of a worker's queues others serve too.
-    pub(super) fn shares_of(&self, key: &Key, worker: &Worker) -> BTreeMap<QueueName, Share> {
-        let mut shares = BTreeMap::new();
-        for task in &worker.tasks {
-            let Some(servers) = self.served.get(&task.queue) else {
-                continue;
+/// Which of a worker's queues others serve too, whoever they are to that server.
+pub(super) fn shares_of(
+    identities: &[&Server],
+    key: &Key,
+    worker: &Worker,
+) -> BTreeMap<QueueName, Share> {
+    let mut shares = BTreeMap::new();
+    for task in &worker.tasks {
+        let servers: Vec<&(Key, u32)> = identities
+            .iter()
+            .filter_map(|server| server.served.get(&task.queue))
+            .flatten()
+            .collect();
+        let own = servers.iter().find(|(k, _)| k == key);
+        let with: Vec<Key> = servers
+            .iter()
+            .map(|(other, _)| other)
+            .filter(|other| *other != key)
+            .cloned()
+            .collect();
+        if let Some((_, own)) = own
+            && !with.is_empty()
+        {
+            let share = Share {
+                with,
+                own: *own,
+                all: servers.iter().map(|(_, slots)| slots).sum(),
             };
-            let own = servers.iter().find(|(k, _)| k == key);
-            let with: Vec<Key> = servers
-                .iter()
-                .map(|(other, _)| other)
-                .filter(|other| *other != key)
-                .cloned()
-                .collect();
-            if let Some((_, own)) = own
-                && !with.is_empty()
-            {
-                let share = Share {
-                    with,
-                    own: *own,
-                    all: servers.iter().map(|(_, slots)| slots).sum(),
-                };
-                shares.insert(task.queue.clone(), share);
-            }
+            shares.insert(task.queue.clone(), share);
         }
-        shares
     }
+    shares
 }
 
 // === the calls ===
@@ -221,7 +228,43 @@ async fn in_time<T>(patience: Duration, call: impl Future<Output = T>) -> Option
     tokio::time::timeout(patience, call).await.ok()
 }
 
+impl From<Unresolved> for Failed {
+    fn from(unresolved: Unresolved) -> Self {
+        let (kind, message) = match unresolved {
+            Unresolved::Secret(why) => (Failure::SecretNotFound, why),
+            Unresolved::ConfigMap(why) => (Failure::ConfigMapNotFound, why),
+            Unresolved::Invalid(why) => (Failure::ConnectionInvalid, why),
+            Unresolved::Forbidden(why) => (Failure::Forbidden, why),
+            Unresolved::Unknown(why) => (Failure::Unreachable, why),
+        };
+        Self { kind, message }
+    }
+}
+
 impl Failed {
+    /// No client can be made.
+    pub(super) fn invalid(message: String) -> Self {
+        Self {
+            kind: Failure::ConnectionInvalid,
+            message,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn kind(&self) -> Failure {
+        self.kind
+    }
+
+    #[cfg(test)]
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether other keys may do.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.kind == Failure::Unauthorized
+    }
+
     fn of(error: &Error) -> Self {
         let kind = match error.kind() {
             Kind::Retryable { .. } => Failure::Unreachable,
@@ -298,6 +341,42 @@ mod tests {
         server.note_limits(&names, &BTreeMap::new(), at(65));
         assert_eq!(server.limits["b"].value, Some(5));
         assert!(server.limits_due(&asked, at(124)).is_empty());
+    }
+
+    #[test]
+    fn a_queue_is_shared_by_all_identities_of_a_server() {
+        let defaults = crate::worker::Defaults {
+            conductor_url: None,
+            sidecar_image: String::new(),
+            sidecar_image_pull_policy: String::new(),
+        };
+        let worker = |secret: &str| {
+            let spec = serde_json::json!({
+                "connection": {"url": "http://c", "authSecretRef": {"name": secret}},
+                "tasks": [{"name": "greet"}],
+                "concurrency": 3,
+                "scaling": {"maxWait": "30s"},
+                "template": {"spec": {"containers": [{"name": "app", "image": "greet:dev"}]}},
+            });
+            Worker::parse(&serde_json::from_value(spec).unwrap(), &defaults).unwrap()
+        };
+        let key = |name: &str| Key {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+        };
+        let (one, two) = (worker("a"), worker("b"));
+        let mut servers = [Server::default(), Server::default()];
+        servers[0].serve([(&key("one"), &one)]);
+        servers[1].serve([(&key("two"), &two)]);
+        let all: Vec<&Server> = servers.iter().collect();
+        let shares = shares_of(&all, &key("one"), &one);
+        let expected = Share {
+            with: vec![key("two")],
+            own: 3,
+            all: 6,
+        };
+        assert_eq!(shares[&QueueName::new("greet", None)], expected);
+        assert!(shares_of(&all[..1], &key("one"), &one).is_empty());
     }
 
     #[tokio::test]

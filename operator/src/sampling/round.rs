@@ -51,9 +51,24 @@ pub enum Failure {
     Forbidden,
     /// Anything else that will not get better by itself.
     Refused,
+    /// A Secret that the connection refers to is not there, or not whole.
+    SecretNotFound,
+    /// A `ConfigMap` that the connection refers to is not there, or not whole.
+    ConfigMapNotFound,
+    /// What the connection refers to is there and cannot be used.
+    ConnectionInvalid,
 }
 
 impl Failure {
+    /// True where pods cannot start, or not work, until somebody has mended what the
+    /// connection refers to.
+    pub fn is_of_references(self) -> bool {
+        matches!(
+            self,
+            Self::SecretNotFound | Self::ConfigMapNotFound | Self::ConnectionInvalid
+        )
+    }
+
     /// The reason in a condition, and the metric label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,6 +76,9 @@ impl Failure {
             Self::Unauthorized => "Unauthorized",
             Self::Forbidden => "Forbidden",
             Self::Refused => "ConductorRefused",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::ConfigMapNotFound => "ConfigMapNotFound",
+            Self::ConnectionInvalid => "ConnectionInvalid",
         }
     }
 }

@@ -5,7 +5,84 @@ use std::fmt;
 use api::Payload;
 use serde_json::{Map, Value, json};
 
-use super::{Handler, Probe, Task, Worker, write_duration};
+use super::{Connection, Handler, Probe, Task, Worker, write_duration};
+
+/// The volume with what the connection refers to; the sidecar alone mounts it.
+pub(super) const VOLUME: &str = "conductor-connection";
+
+/// Where it is mounted.
+pub const MOUNT: &str = "/etc/conductor";
+
+/// The file of a directory of that volume.
+struct Mounted {
+    kind: &'static str,
+    name: String,
+    files: &'static [(&'static str, &'static str)],
+}
+
+impl Connection {
+    /// The objects that are mounted, each with its keys and their places below [`MOUNT`].
+    fn mounted(&self) -> Vec<Mounted> {
+        let of = |kind, name: &Option<String>, files| {
+            Some(Mounted {
+                kind,
+                name: name.clone()?,
+                files,
+            })
+        };
+        [
+            of(
+                "secret",
+                &self.auth_secret,
+                &[("key", "auth/key"), ("secret", "auth/secret")],
+            ),
+            of("configMap", &self.ca_config_map, &[("ca.crt", "ca.crt")]),
+            of(
+                "secret",
+                &self.client_cert_secret,
+                &[("tls.crt", "client/tls.crt"), ("tls.key", "client/tls.key")],
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The volume that holds what it refers to; none if it refers to nothing.
+    pub fn volume(&self) -> Option<Value> {
+        let sources: Vec<Value> = self
+            .mounted()
+            .into_iter()
+            .map(|Mounted { kind, name, files }| {
+                let items: Vec<Value> = files
+                    .iter()
+                    .map(|(key, path)| json!({"key": key, "path": path}))
+                    .collect();
+                json!({kind: {"name": name, "items": items}})
+            })
+            .collect();
+        (!sources.is_empty()).then(|| json!({"name": VOLUME, "projected": {"sources": sources}}))
+    }
+
+    fn env(&self) -> Vec<(&'static str, String)> {
+        let at = |path: &str| format!("{MOUNT}/{path}");
+        let mut env = Vec::new();
+        if self.auth_secret.is_some() {
+            env.push(("CONDUCTOR_AUTH_DIR", at("auth")));
+        }
+        if self.ca_config_map.is_some() {
+            env.push(("CONDUCTOR_CA_FILE", at("ca.crt")));
+        }
+        if self.client_cert_secret.is_some() {
+            env.push(("CONDUCTOR_CLIENT_CERT_FILE", at("client/tls.crt")));
+            env.push(("CONDUCTOR_CLIENT_KEY_FILE", at("client/tls.key")));
+        }
+        if !self.headers.is_empty() {
+            env.push(("CONDUCTOR_HEADERS", json!(self.headers).to_string()));
+        }
+        env
+    }
+}
 
 impl Worker {
     /// What the sidecar is told, as environment variables, in the order of its own help. Not
@@ -22,14 +99,15 @@ impl Worker {
             Payload::Task => "task",
             Payload::Input => "input",
         };
-        let mut env = vec![
-            ("CONDUCTOR_SERVER_URL", self.connection.to_string()),
+        let mut env = vec![("CONDUCTOR_SERVER_URL", self.connection.to_string())];
+        env.extend(self.connection.env());
+        env.extend([
             ("CONDUCTOR_TASKS", tasks_json(&self.tasks)),
             ("CONDUCTOR_CONCURRENCY", self.slots.to_string()),
             ("HANDLER_PORT", port.to_string()),
             ("HANDLER_PROBE", probe.to_string()),
             ("HANDLER_PAYLOAD", payload.to_owned()),
-        ];
+        ]);
         if let Some(codes) = terminal_status_codes {
             env.push(("HANDLER_TERMINAL_STATUS_CODES", codes.join(",")));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::PodTemplate;
 use serde_json::Value;
 
-use super::{Handler, InvalidSpec, Probe, Task};
+use super::{Connection, Handler, InvalidSpec, Probe, Task, env::VOLUME};
 
 /// The grace period where neither the template nor a task's timeout says one.
 const GRACE: Duration = Duration::from_secs(600);
@@ -73,6 +73,24 @@ pub(super) fn parse_handler(
         payload: *payload,
         terminal_status_codes,
     })
+}
+
+/// The operator's own volume must not be the user's too.
+pub(super) fn check_volumes(
+    template: &PodTemplate,
+    connection: &Connection,
+) -> Result<(), InvalidSpec> {
+    if connection.has_references()
+        && list(template, "volumes")
+            .iter()
+            .any(|v| v["name"] == VOLUME)
+    {
+        return Err(InvalidSpec::new(
+            "template.spec.volumes",
+            format!("{VOLUME} is the volume that the operator adds; give yours another name"),
+        ));
+    }
+    Ok(())
 }
 
 fn parse_codes(codes: &api::StatusCodes) -> Result<String, InvalidSpec> {

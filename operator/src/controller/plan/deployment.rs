@@ -4,7 +4,11 @@ use api::{ConductorWorker, SIDECAR_CONTAINER, SIDECAR_PORT};
 use kube::Resource;
 use serde_json::{Map, Value, json};
 
-use crate::{FIELD_MANAGER, WORKER_LABEL, controller::observed::Key, worker::Worker};
+use crate::{
+    FIELD_MANAGER, WORKER_LABEL,
+    controller::observed::Key,
+    worker::{MOUNT, Worker},
+};
 
 /// The Deployment of a worker. Scaling fields change nothing in it but `spec.replicas`.
 pub fn deployment(key: &Key, uid: &str, worker: &Worker, replicas: u32) -> Value {
@@ -90,6 +94,12 @@ fn prepare_pod(spec: &mut Map<String, Value>, worker: &Worker) {
         Value::Array(init) => init.push(sidecar(worker)),
         other => *other = json!([sidecar(worker)]),
     }
+    if let Some(volume) = worker.connection.volume() {
+        match spec.entry("volumes").or_insert_with(|| json!([])) {
+            Value::Array(volumes) => volumes.push(volume),
+            other => *other = json!([volume]),
+        }
+    }
 }
 
 /// A regular container: it must not stop before the running tasks are done.
@@ -134,7 +144,7 @@ fn sidecar(worker: &Worker) -> Value {
             resources.insert(what.to_owned(), json!(amounts));
         }
     }
-    json!({
+    let mut sidecar = json!({
         "name": SIDECAR_CONTAINER,
         "image": worker.sidecar.image,
         "imagePullPolicy": worker.sidecar.image_pull_policy,
@@ -164,7 +174,12 @@ fn sidecar(worker: &Worker) -> Value {
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-    })
+    });
+    if let Some(volume) = worker.connection.volume() {
+        sidecar["volumeMounts"] =
+            json!([{"name": volume["name"], "mountPath": MOUNT, "readOnly": true}]);
+    }
+    sidecar
 }
 
 /// Kubernetes replaces `$(NAME)` in values; `$$` is how a `$` is written.

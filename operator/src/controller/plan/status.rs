@@ -263,6 +263,10 @@ fn verdict(
         let message = format!("the Deployment was refused: {}", refused.message);
         return Verdict::stalled("DeploymentRefused", message);
     }
+    // New pods wait for it, whatever else they wait for.
+    if let Some(failing) = failing.filter(|f| f.kind.is_of_references()) {
+        return Verdict::stalled(failing.kind.as_str(), failing.message.clone());
+    }
     let Some(live) = &observed.deployment else {
         return Verdict {
             ready: false,

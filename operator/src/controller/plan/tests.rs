@@ -732,3 +732,138 @@ fn containers_wait_for_running_tasks() {
     // The handler alone is told its port.
     assert_eq!(other.get("env"), None);
 }
+
+// === the connection ===
+
+/// A connection with all it may have.
+fn whole_connection() -> Value {
+    json!({"connection": {
+        "url": "https://conductor/api",
+        "authSecretRef": {"name": "keys"},
+        "caConfigMapRef": {"name": "ca"},
+        "clientCertSecretRef": {"name": "client"},
+        "headers": {"X-Tenant": "shop"},
+    }})
+}
+
+#[test]
+fn secrets_are_mounted_into_the_sidecar_and_into_nothing_else() {
+    let mut patch = whole_connection();
+    merge(
+        &mut patch,
+        json!({"template": {"spec": {"volumes": [{"name": "own", "emptyDir": {}}]}}}),
+    );
+    let world = World::new(patch);
+    let object = deployment(&world.observed.key, "w", world.worker(), 1);
+    let spec = &object["spec"]["template"]["spec"];
+    assert_eq!(spec["volumes"][0]["name"], "own");
+    assert_eq!(
+        spec["volumes"][1],
+        json!({"name": "conductor-connection", "projected": {"sources": [
+            {"secret": {"name": "keys", "items": [
+                {"key": "key", "path": "auth/key"}, {"key": "secret", "path": "auth/secret"},
+            ]}},
+            {"configMap": {"name": "ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"secret": {"name": "client", "items": [
+                {"key": "tls.crt", "path": "client/tls.crt"}, {"key": "tls.key", "path": "client/tls.key"},
+            ]}},
+        ]}})
+    );
+    let sidecar = &spec["initContainers"][0];
+    assert_eq!(
+        sidecar["volumeMounts"],
+        json!([{"name": "conductor-connection", "mountPath": "/etc/conductor", "readOnly": true}])
+    );
+    let env: BTreeMap<&str, &str> = sidecar["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|e| Some((e["name"].as_str()?, e["value"].as_str()?)))
+        .collect();
+    for (name, value) in [
+        ("CONDUCTOR_AUTH_DIR", "/etc/conductor/auth"),
+        ("CONDUCTOR_CA_FILE", "/etc/conductor/ca.crt"),
+        (
+            "CONDUCTOR_CLIENT_CERT_FILE",
+            "/etc/conductor/client/tls.crt",
+        ),
+        ("CONDUCTOR_CLIENT_KEY_FILE", "/etc/conductor/client/tls.key"),
+        ("CONDUCTOR_HEADERS", r#"{"X-Tenant":"shop"}"#),
+    ] {
+        assert_eq!(env.get(name), Some(&value), "{name}");
+    }
+    let handler = spec["containers"][0].to_string();
+    for word in ["conductor-connection", "/etc/conductor", "CONDUCTOR_"] {
+        assert!(!handler.contains(word), "{handler}");
+    }
+}
+
+#[test]
+fn a_connection_without_references_mounts_nothing() {
+    let world = World::new(json!({}));
+    let object = deployment(&world.observed.key, "w", world.worker(), 1);
+    let spec = &object["spec"]["template"]["spec"];
+    assert_eq!(spec["volumes"], Value::Null);
+    assert_eq!(spec["initContainers"][0]["volumeMounts"], Value::Null);
+}
+
+#[test]
+fn a_volume_of_the_operators_name_is_refused_where_it_needs_it() {
+    let mut patch = whole_connection();
+    merge(
+        &mut patch,
+        json!({"template": {"spec": {"volumes": [{"name": "conductor-connection"}]}}}),
+    );
+    let mut spec = json!({
+        "tasks": [{"name": "greet"}],
+        "scaling": {"maxWait": "30s"},
+        "template": {"spec": {"containers": [{"name": "app", "image": "greet:dev"}]}},
+    });
+    merge(&mut spec, patch);
+    let defaults = Defaults {
+        conductor_url: None,
+        sidecar_image: String::new(),
+        sidecar_image_pull_policy: String::new(),
+    };
+    let refused = Worker::parse(&serde_json::from_value(spec).unwrap(), &defaults).unwrap_err();
+    assert_eq!(refused.field(), "template.spec.volumes");
+    assert!(refused.to_string().contains("give yours another name"));
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_told_and_the_pods_are_kept() {
+    for (kind, reason) in [
+        (Failure::SecretNotFound, "SecretNotFound"),
+        (Failure::ConfigMapNotFound, "ConfigMapNotFound"),
+        (Failure::ConnectionInvalid, "ConnectionInvalid"),
+    ] {
+        let mut world = World::running(2, whole_connection());
+        world.read(0, &[1, 1]);
+        world.unread(Some(kind), None);
+        let plan = world.plan();
+        assert_eq!(condition(&plan, "Ready"), ("False", reason));
+        assert_eq!(condition(&plan, "Stalled"), ("True", reason));
+        assert_eq!(condition(&plan, "ConnectionHealthy"), ("False", reason));
+        let mut found = plan.status.conditions.iter();
+        let ready = found.find(|c| c.type_ == "Ready").unwrap();
+        assert_eq!(ready.message, "refused", "one sentence");
+        assert_eq!(asked(&plan), None, "the pods stay");
+        world.apply(plan);
+        world.settle();
+
+        // It is there again.
+        let plan = world.tick(0, &[1, 1]);
+        assert_eq!(condition(&plan, "Ready").0, "True");
+        assert_eq!(condition(&plan, "ConnectionHealthy").0, "True");
+    }
+}
+
+#[test]
+fn a_worker_that_was_just_made_waits_for_its_secret() {
+    let mut world = World::new(whole_connection());
+    world.settle();
+    world.read(7, &[]);
+    world.unread(Some(Failure::SecretNotFound), None);
+    let plan = world.plan();
+    assert_eq!(condition(&plan, "Ready"), ("False", "SecretNotFound"));
+}
