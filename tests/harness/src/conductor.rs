@@ -18,6 +18,8 @@ pub enum Backend {
     Redis,
     /// For function; start workflows one at a time.
     Sqlite,
+    /// For function.
+    Postgres,
 }
 
 impl Backend {
@@ -26,6 +28,7 @@ impl Backend {
         match self {
             Self::Redis => "redis",
             Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
         }
     }
 }
@@ -121,7 +124,7 @@ impl Drop for Conductor {
     }
 }
 
-/// Gets the server's jar, a Java and a Redis, where they are missing.
+/// Gets the server's jar, a Java, a Redis and a Postgres, where they are missing.
 fn get() -> anyhow::Result<()> {
     static ONE_AT_A_TIME: Mutex<bool> = Mutex::new(false);
     let mut done = ONE_AT_A_TIME
