@@ -89,7 +89,11 @@ impl Sidecar {
         };
         Some(Delivery {
             task: readable_task(lane, *next)?,
-            slot: hold.and_then(|hold| hold.slot),
+            // Given back when the answer was late.
+            slot: match hold {
+                Some(hold) => hold.slot,
+                None => self.slots.one_now(number),
+            },
             at: Instant::now(),
         })
     }
@@ -234,17 +238,16 @@ impl Sidecar {
         let ask = outcome.end.is_final() && self.wants_next(course.number, lane);
         let name = &lane.task.name;
         let report = report(task, name, &self.config.worker_id, outcome, stats::now_ms());
-        let sent = self
-            .reporter
-            .send(report, ask, air, &lane.metrics, hold)
-            .await;
-        if ask {
-            let got = usize::from(matches!(sent, Sent::Accepted(Some(_))));
-            if got == 0 {
-                lane.set_flows(false);
-            }
-            lane.polled(got, Instant::now());
+        let metrics = &lane.metrics;
+        if !ask {
+            return self.reporter.send(report, air, metrics, hold).await;
         }
+        let sent = self.reporter.send_and_ask(report, air, metrics, hold).await;
+        let got = usize::from(matches!(sent, Sent::Accepted(Some(_))));
+        if got == 0 {
+            lane.set_flows(false);
+        }
+        lane.polled(got, Instant::now());
         sent
     }
 

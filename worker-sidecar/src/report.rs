@@ -126,12 +126,10 @@ impl Reporter {
         !self.no_v2.load(Ordering::Relaxed) && !self.gate.is_away()
     }
 
-    /// Sends one. `ask`: for the next task too. `hold` is dropped as soon as the result is
-    /// safe: taken, or on disk. Never drop the future of one that asks.
+    /// Sends one. `hold` is dropped as soon as the result is safe: taken, or on disk.
     pub async fn send<H>(
         &self,
         report: Report,
-        ask: bool,
         air: &Air,
         metrics: &TaskMetrics,
         hold: &mut Option<H>,
@@ -140,7 +138,7 @@ impl Reporter {
         if !self.gate.is_away() {
             let first = async {
                 let _turn = air.for_report().await;
-                self.attempt(&report, ask, metrics).await
+                self.attempt(&report, metrics).await
             };
             tokio::pin!(first);
             let sent = tokio::select! {
@@ -151,25 +149,14 @@ impl Reporter {
                     first.await
                 }
             };
-            match sent {
-                Ok(task) => {
-                    self.gate.open();
-                    if let Some(kept) = kept {
-                        kept.remove().await;
-                    }
-                    self.more_logs(&report, metrics).await;
-                    return Sent::Accepted(task.map(Box::new));
+            let Err(error) = sent else {
+                if let Some(kept) = kept {
+                    kept.remove().await;
                 }
-                Err(error) => {
-                    // The row of those that wait moves on by itself, so this one may be early.
-                    if let Next::Away(after) =
-                        next(error.kind(), error.status(), error.is_doubtful(), 0, 0.0)
-                    {
-                        self.gate.shut(after, fastrand::f64());
-                    }
-                    warn(&report, &error);
-                }
-            }
+                self.taken(&report, metrics).await;
+                return Sent::Accepted(None);
+            };
+            self.failed_first(&report, &error);
         }
         if kept.is_none() {
             kept = self.keep(&report, metrics).await;
@@ -179,6 +166,72 @@ impl Reporter {
         }
         let letter = Letter::new(report, kept);
         self.deliver(letter, air, metrics, hold).await
+    }
+
+    /// The same, and asks for the next task. Never drop its future: the server may have given
+    /// a task to it. For that reason an answer that is overdue is awaited beside the repetition.
+    pub async fn send_and_ask<H>(
+        &self,
+        report: Report,
+        air: &Air,
+        metrics: &TaskMetrics,
+        hold: &mut Option<H>,
+    ) -> Sent {
+        let asked = async {
+            let began = Instant::now();
+            let asked = self.client.update_task_v2(&report.update).await;
+            metrics.updated(Request::UpdateV2, began.elapsed(), failure(&asked));
+            asked
+        };
+        tokio::pin!(asked);
+        let in_time = {
+            let _turn = air.for_report().await;
+            tokio::time::timeout(LEAST_PATIENCE, &mut asked).await
+        };
+        match in_time {
+            Ok(Ok(task)) => {
+                self.taken(&report, metrics).await;
+                Sent::Accepted(task.map(Box::new))
+            }
+            Ok(Err(error)) if matches!(error.status(), Some(404 | 405)) => {
+                // Of the task, or of the call? The older call tells.
+                let sent = self.send(report.clone(), air, metrics, hold).await;
+                let taken = matches!(sent, Sent::Accepted(_));
+                if taken && !self.no_v2.swap(true, Ordering::Relaxed) {
+                    tracing::info!("this Conductor has no update-v2; tasks come by polls alone");
+                }
+                sent
+            }
+            Ok(Err(error)) => {
+                self.failed_first(&report, &error);
+                self.send(report.clone(), air, metrics, hold).await
+            }
+            Err(_) => {
+                let again = async {
+                    let sent = self.send(report.clone(), air, metrics, hold).await;
+                    hold.take();
+                    sent
+                };
+                match tokio::join!(again, asked) {
+                    (_, Ok(Some(task))) => Sent::Accepted(Some(Box::new(task))),
+                    (sent, _) => sent,
+                }
+            }
+        }
+    }
+
+    async fn taken(&self, report: &Report, metrics: &TaskMetrics) {
+        self.gate.open();
+        self.more_logs(report, metrics).await;
+    }
+
+    /// The row of those that wait moves on by itself, so the next attempt may be early.
+    fn failed_first(&self, report: &Report, error: &Error) {
+        let (kind, status) = (error.kind(), error.status());
+        if let Next::Away(after) = next(kind, status, error.is_doubtful(), 0, 0.0) {
+            self.gate.shut(after, fastrand::f64());
+        }
+        warn(report, error);
     }
 
     /// Sends one that an earlier process left.
@@ -193,33 +246,15 @@ impl Reporter {
         self.deliver(letter, air, metrics, &mut None::<()>).await
     }
 
-    /// One attempt, or two where the server has no update-v2.
-    async fn attempt(
-        &self,
-        report: &Report,
-        ask: bool,
-        metrics: &TaskMetrics,
-    ) -> Result<Option<Result<Task, Malformed>>, Error> {
+    async fn attempt(&self, report: &Report, metrics: &TaskMetrics) -> Result<(), Error> {
         let patience = (report.lease().length / 8).clamp(LEAST_PATIENCE, PATIENCE);
-        if ask {
-            let began = Instant::now();
-            let asked = self.client.update_task_v2(&report.update, patience).await;
-            metrics.updated(Request::UpdateV2, began.elapsed(), failure(&asked));
-            if !matches!(&asked, Err(error) if matches!(error.status(), Some(404 | 405))) {
-                return asked;
-            }
-        }
         let began = Instant::now();
         let sent = self
             .client
             .update_task_within(&report.update, patience)
             .await;
         metrics.updated(Request::Update, began.elapsed(), failure(&sent));
-        // Was the 404 that of the task or of the call? The older call told.
-        if ask && sent.is_ok() && !self.no_v2.swap(true, Ordering::Relaxed) {
-            tracing::info!("this Conductor has no update-v2; tasks come by polls alone");
-        }
-        sent.map(|()| None)
+        sent
     }
 
     /// After the first attempt. Repeats may reach the server twice: it takes the first and
@@ -244,13 +279,12 @@ impl Reporter {
             };
             let sent = {
                 let _turn = air.for_report().await;
-                self.attempt(&report, false, metrics).await
+                self.attempt(&report, metrics).await
             };
             let Err(error) = sent else {
-                self.gate.open();
                 drop(pass);
                 letter.remove().await;
-                self.more_logs(&report, metrics).await;
+                self.taken(&report, metrics).await;
                 return Sent::Accepted(None);
             };
             let next = letter.next(&error, self.gate.answers(), fastrand::f64());

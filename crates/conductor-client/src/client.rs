@@ -3,16 +3,13 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder, header};
-use serde::{
-    Serialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
+use serde::{Serialize, de::DeserializeOwned};
 
 use url::Url;
 
 use crate::{
     ApiBase, Connection, Error, Malformed, PollData, QueueName, StartWorkflow, Task, TaskDef,
-    TaskResult, Workflow, WorkflowDef, link::Link,
+    TaskResult, Workflow, WorkflowDef, link::Link, task,
 };
 
 /// The longest a poll may wait at the server: more is answered 400.
@@ -173,21 +170,18 @@ impl Client {
     pub async fn update_task_v2(
         &self,
         result: &TaskResult,
-        patience: Duration,
     ) -> Result<Option<Result<Task, Malformed>>, Error> {
         const CALL: &str = "update_task_v2";
-        let request = self.post(&self.addresses.update_v2, patience).json(result);
+        let request = self.post(&self.addresses.update_v2, PATIENCE).json(result);
         let body = self.link.send(CALL, request).await?;
         if body.is_empty() {
             return Ok(None);
         }
-        // Text that is no JSON is no answer of the server's; JSON that is no task is one task lost.
-        let text = std::str::from_utf8(&body).map_err(|e| Error::nonsense(CALL, e))?;
+        // What has no id is nobody's task, and the answer not Conductor's.
+        let foreign = || Error::foreign(CALL, &body);
+        let text = std::str::from_utf8(&body).map_err(|_| foreign())?;
         match Task::from_json(text) {
-            Err(malformed) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
-                Ok(Some(Err(malformed)))
-            }
-            Err(malformed) => Err(Error::nonsense(CALL, malformed)),
+            Err(_) if !task::has_id(text) => Err(foreign()),
             task => Ok(Some(task)),
         }
     }

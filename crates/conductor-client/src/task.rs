@@ -318,6 +318,16 @@ impl Task {
     }
 }
 
+/// Whether a JSON text has a task's id, readable or not.
+pub(crate) fn has_id(json: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Id {
+        #[serde(rename = "taskId")]
+        _task_id: Ignored,
+    }
+    serde_json::from_str::<Id>(json).is_ok()
+}
+
 impl<'de> Deserialize<'de> for Task {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
