@@ -3,6 +3,7 @@
 
 mod failures;
 mod leases;
+mod next_task;
 mod polling;
 mod shutdown;
 mod table;
