@@ -12,6 +12,13 @@ pub enum Fault {
         /// At most.
         most: Duration,
     },
+    /// The server does it; the answer is late by so much, as that of a busy server.
+    LateAnswer {
+        /// At least.
+        least: Duration,
+        /// At most.
+        most: Duration,
+    },
     /// The connection is reset before any of it reaches the server.
     ResetBefore,
     /// The server gets half of it, then both connections are reset.

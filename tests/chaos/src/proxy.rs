@@ -226,6 +226,13 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream) {
                 let _ = client.write(&answer.raw[..answer.head + body / 2]).await;
                 return;
             }
+            Some(Fault::LateAnswer { least, most }) => {
+                tokio::select! {
+                    () = sleep(shared.between(least, most)) => {}
+                    () = client.gone() => return,
+                }
+                client.write(&answer.raw).await
+            }
             Some(Fault::Drip { pause }) => {
                 let ends = changes.changed();
                 drip(&mut client, &answer.raw, pause, ends).await

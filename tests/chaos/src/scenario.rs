@@ -31,16 +31,25 @@ pub(crate) enum Trouble {
     HandlerHangs,
 }
 
+/// What cannot be helped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    Nothing,
+    /// It loses answers that carry tasks: those of polls, and those of reports that asked for
+    /// the next one.
+    Strands,
+    /// It kills what holds tasks.
+    Kills,
+}
+
 /// A fault of the matrix.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) trouble: Trouble,
-    /// It loses answers that carry tasks: those of polls, and those of reports that asked for
-    /// the next one.
-    strands: bool,
-    /// It kills what holds tasks.
-    kills: bool,
+    harm: Harm,
+    /// More tasks than the sidecar can take, on few slots: reports ask for the next task.
+    pub(crate) saturated: bool,
     /// Part of the short form on the real server.
     pub(crate) short_on_real: bool,
     /// Why the sidecar does not pass it yet; it is then run by `--include-ignored` alone.
@@ -65,8 +74,8 @@ impl Scenario {
         Self {
             name,
             trouble,
-            strands: false,
-            kills: false,
+            harm: Harm::Nothing,
+            saturated: false,
             short_on_real: false,
             known: None,
         }
@@ -92,12 +101,17 @@ impl Scenario {
     }
 
     fn strands(mut self) -> Self {
-        self.strands = true;
+        self.harm = Harm::Strands;
         self
     }
 
     fn kills(mut self) -> Self {
-        self.kills = true;
+        self.harm = Harm::Kills;
+        self
+    }
+
+    fn saturated(mut self) -> Self {
+        self.saturated = true;
         self
     }
 
@@ -114,11 +128,10 @@ impl Scenario {
     /// What it may do with so many slots.
     pub(crate) fn may(&self, slots: usize) -> May {
         May {
-            strand: self.strands,
-            repeat: if self.kills {
-                slots * KILLS as usize
-            } else {
-                0
+            strand: self.harm == Harm::Strands,
+            repeat: match self.harm {
+                Harm::Kills => slots * KILLS as usize,
+                Harm::Nothing | Harm::Strands => 0,
             },
         }
     }
@@ -142,7 +155,49 @@ pub(crate) fn all() -> Vec<Scenario> {
     let mut all = connections();
     all.extend(programs());
     all.extend(answers());
+    all.extend(next_tasks());
     all
+}
+
+/// What becomes of reports that ask for the next task.
+fn next_tasks() -> Vec<Scenario> {
+    use On::Updates;
+    const LATE: Fault = Fault::LateAnswer {
+        least: ms(3000),
+        most: ms(4000),
+    };
+    vec![
+        Scenario::wire("late_next_tasks", LATE, Updates, 0.5)
+            .saturated()
+            .known("a report that asks is given up while its answer is late"),
+        Scenario::wire("lost_next_tasks", Fault::ResetAfter, Updates, 0.3)
+            .saturated()
+            .strands()
+            .short_on_real(),
+        Scenario::wire("truncated_next_tasks", Fault::Truncate, Updates, 0.3)
+            .saturated()
+            .strands(),
+        Scenario::wire("half_open_next_tasks", Fault::HalfOpen, Updates, 0.3).saturated(),
+        Scenario::answered("html_for_next_tasks", 200, &[HTML], SIGN_IN, (Updates, 0.3))
+            .saturated(),
+        Scenario::answered(
+            "other_json_for_next_tasks",
+            200,
+            &[JSON],
+            OTHER,
+            (Updates, 0.3),
+        )
+        .saturated()
+        .known("other JSON counts as a next task that cannot be read"),
+        Scenario::answered(
+            "status_502_for_next_tasks",
+            502,
+            &[HTML],
+            "",
+            (Updates, 0.3),
+        )
+        .saturated(),
+    ]
 }
 
 /// What becomes of bytes.

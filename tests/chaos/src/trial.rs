@@ -308,11 +308,17 @@ pub(crate) async fn run(
         profile.lease_seconds
     };
     let (rate, seed) = (profile.rate(stage.is_real()), profile.seed);
+    // Two slots work off 200 tasks a second at the most, and less than is started.
+    let (slots, rate) = if scenario.saturated {
+        (2, rate.max(100.0) * 3.0)
+    } else {
+        (profile.slots, rate)
+    };
     let setup = Setup {
         name,
         lease_seconds,
         seed,
-        slots: &[profile.slots],
+        slots: &[slots],
     };
     let nothing = async |_: &Server, _: &Proxy, _: &[String]| Ok(());
     let mut rig = Rig::start(stage, programs, &setup, nothing).await?;
@@ -349,17 +355,17 @@ pub(crate) async fn run(
         fates,
         fault: (began_ms, ended_ms),
         lease_seconds,
-        slots: profile.slots,
+        slots,
         requests: (before, during),
     };
-    let (figures, mut broken) = judge(&facts, scenario.may(profile.slots));
+    let (figures, mut broken) = judge(&facts, scenario.may(slots));
     if let Err(error) = rig.stop().await {
         broken.push(format!("{error:#}"));
     }
     Ok(Row {
         name: name.to_owned(),
         fault_ms: ended_ms - began_ms,
-        slots: profile.slots,
+        slots,
         figures,
         broken,
     })
