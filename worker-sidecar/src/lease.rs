@@ -156,12 +156,13 @@ impl Keeper<'_> {
             let still_there = if let (Some(schedule), Some(at)) = (schedule, extend_at)
                 && at <= now
             {
-                let (pause, there) = self.extend(lease, schedule, &mut failures, air).await;
+                let (pause, there) =
+                    Box::pin(self.extend(lease, schedule, &mut failures, air)).await;
                 extend_at = Some(Instant::now() + pause);
                 there
             } else {
                 look_at = now + lease.look().mul_f64(1.0 - fastrand::f64() / 10.0);
-                self.is_wanted(lease).await
+                Box::pin(self.is_wanted(lease)).await
             };
             if !still_there {
                 gone.send_replace(true);

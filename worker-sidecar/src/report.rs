@@ -145,7 +145,7 @@ impl Reporter {
                 biased;
                 sent = &mut first => sent,
                 () = tokio::time::sleep(HANGS) => {
-                    kept = self.keep(&report, metrics).await;
+                    kept = Box::pin(self.keep(&report, metrics)).await;
                     first.await
                 }
             };
@@ -159,13 +159,14 @@ impl Reporter {
             self.failed_first(&report, &error);
         }
         if kept.is_none() {
-            kept = self.keep(&report, metrics).await;
+            kept = Box::pin(self.keep(&report, metrics)).await;
         }
         if kept.is_some() {
             hold.take();
         }
+        // Boxed, here and below: what happens seldom should not make every task's future large.
         let letter = Letter::new(report, kept);
-        self.deliver(letter, air, metrics, hold).await
+        Box::pin(self.deliver(letter, air, metrics, hold)).await
     }
 
     /// The same, and asks for the next task. Never drop its future: the server may have given
@@ -195,7 +196,7 @@ impl Reporter {
             }
             Ok(Err(error)) if matches!(error.status(), Some(404 | 405)) => {
                 // Of the task, or of the call? The older call tells.
-                let sent = self.send(report.clone(), air, metrics, hold).await;
+                let sent = Box::pin(self.send(report.clone(), air, metrics, hold)).await;
                 let taken = matches!(sent, Sent::Accepted(_));
                 if taken && !self.no_v2.swap(true, Ordering::Relaxed) {
                     tracing::info!("this Conductor has no update-v2; tasks come by polls alone");
@@ -204,11 +205,11 @@ impl Reporter {
             }
             Ok(Err(error)) => {
                 self.failed_first(&report, &error);
-                self.send(report.clone(), air, metrics, hold).await
+                Box::pin(self.send(report.clone(), air, metrics, hold)).await
             }
             Err(_) => {
                 let again = async {
-                    let sent = self.send(report.clone(), air, metrics, hold).await;
+                    let sent = Box::pin(self.send(report.clone(), air, metrics, hold)).await;
                     hold.take();
                     sent
                 };
@@ -222,7 +223,9 @@ impl Reporter {
 
     async fn taken(&self, report: &Report, metrics: &TaskMetrics) {
         self.gate.open();
-        self.more_logs(report, metrics).await;
+        if !report.more_logs.is_empty() {
+            Box::pin(self.more_logs(report, metrics)).await;
+        }
     }
 
     /// The row of those that wait moves on by itself, so the next attempt may be early.

@@ -88,9 +88,19 @@ impl Link {
         call: &'static str,
         request: RequestBuilder,
     ) -> Result<Bytes, Error> {
-        let Some(needs) = &self.needs else {
-            return exchange(call, request).await;
-        };
+        match &self.needs {
+            None => exchange(call, request).await,
+            // Boxed, so that callers without tokens do not carry its size with each call.
+            Some(needs) => Box::pin(self.send_with_token(call, request, needs)).await,
+        }
+    }
+
+    async fn send_with_token(
+        &self,
+        call: &'static str,
+        request: RequestBuilder,
+        needs: &mpsc::UnboundedSender<Need>,
+    ) -> Result<Bytes, Error> {
         let mut pass = self.live.load().pass.clone();
         if pass.number == 0 {
             pass = match renewed(needs, 0).await {
