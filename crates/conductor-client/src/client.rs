@@ -380,7 +380,7 @@ impl Client {
         if said == task_id.as_bytes() {
             Ok(())
         } else {
-            Err(Error::foreign(call, &body))
+            Err(self.link.hidden_in(Error::foreign(call, &body)))
         }
     }
 

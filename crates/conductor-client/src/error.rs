@@ -37,6 +37,10 @@ impl Kind {
     }
 }
 
+/// So much of a secret is recognised as a part of it.
+const HEAD: usize = 12;
+const HIDDEN: &str = "[hidden]";
+
 /// A call that failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{call}: {message}")]
@@ -95,12 +99,21 @@ impl Error {
         }
     }
 
-    /// The same without these secrets in its text.
-    pub(crate) fn without(mut self, secrets: &[&str]) -> Self {
-        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            if self.message.contains(secret) {
-                self.message = self.message.replace(secret, "[hidden]");
-            }
+    /// The same without this secret in its text, nor the beginning of it: what servers say is
+    /// cut.
+    pub(crate) fn without(mut self, secret: &str) -> Self {
+        let head = secret.get(..HEAD).unwrap_or(secret);
+        let mut from = 0;
+        while !head.is_empty()
+            && let Some(at) = self.message[from..].find(head)
+        {
+            let at = from + at;
+            let quoted = self.message[at..].char_indices().zip(secret.chars());
+            let same = quoted.take_while(|((_, said), own)| said == own);
+            let length = same.map(|((i, c), _)| i + c.len_utf8()).last();
+            let end = at + length.unwrap_or(head.len());
+            self.message.replace_range(at..end, HIDDEN);
+            from = at + HIDDEN.len();
         }
         self
     }
@@ -383,13 +396,41 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_hidden_wherever_they_are_quoted() {
-        let error =
-            answered(401, r#"{"message":"token abc is bad; got abc"}"#).without(&["abc", ""]);
-        assert_eq!(
-            error.to_string(),
-            "update_task: 401 Unauthorized: token [hidden] is bad; got [hidden]"
-        );
+    fn secrets_are_hidden_wherever_they_are_quoted_or_cut() {
+        for (said, secret, shown) in [
+            (
+                "token abc is bad; got abc",
+                "abc",
+                "token [hidden] is bad; got [hidden]",
+            ),
+            (
+                "got a-long-secret-th",
+                "a-long-secret-that-goes-on",
+                "got [hidden]",
+            ),
+            (
+                "got a-long-secret-thief",
+                "a-long-secret-that-goes-on",
+                "got [hidden]ief",
+            ),
+            (
+                "got a-long-secre",
+                "a-long-secret-that-goes-on",
+                "got [hidden]",
+            ),
+            (
+                "nothing of it",
+                "a-long-secret-that-goes-on",
+                "nothing of it",
+            ),
+            ("ä-länger als das", "ä-länger als dasselbe", "[hidden]"),
+            ("got [hidden]", "[hidden]", "got [hidden]"),
+            ("anything", "", "anything"),
+        ] {
+            let error = answered(401, &format!(r#"{{"message":"{said}"}}"#)).without(secret);
+            let expected = format!("update_task: 401 Unauthorized: {shown}");
+            assert_eq!(error.to_string(), expected);
+        }
     }
 
     #[test]

@@ -127,6 +127,13 @@ impl Link {
     }
 }
 
+impl Link {
+    /// An error of one who read an answer that this sent.
+    pub(crate) fn hidden_in(&self, error: Error) -> Error {
+        self.live.load().pass.hidden_in(error)
+    }
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         if let Some(keeper) = &self.keeper {
@@ -146,7 +153,7 @@ impl Pass {
     /// Servers quote what they do not like.
     fn hidden_in(&self, error: Error) -> Error {
         match self.token.as_ref().and_then(|token| token.to_str().ok()) {
-            Some(token) => error.without(&[token]),
+            Some(token) => error.without(token),
             None => error,
         }
     }

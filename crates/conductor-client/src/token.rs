@@ -75,7 +75,7 @@ pub(crate) async fn buy(
                 // Whatever it is, somebody has to mend it; what waits for the token is kept.
                 _ => error.unauthorized(),
             }
-            .without(&[keys.secret.expose_secret()]));
+            .without(keys.secret.expose_secret()));
         }
     };
     // The reader's own message would quote what it read.

@@ -5,7 +5,6 @@
     reason = "the helpers of tests may fail as tests do"
 )]
 
-mod secrecy;
 mod tls;
 mod tokens;
 
