@@ -37,6 +37,8 @@ pub(crate) struct May {
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) fates: Vec<Fate>,
+    /// When the handler answered, in epoch milliseconds and in order.
+    pub(crate) executed: Vec<u64>,
     /// When the fault began and ended, in epoch milliseconds.
     pub(crate) fault: (u64, u64),
     /// The task's `responseTimeoutSeconds`.
@@ -65,17 +67,18 @@ pub(crate) struct Figures {
     /// From the fault's end to the first second with at least 90 % of that.
     pub(crate) recovered_ms: u64,
     pub(crate) requests: (usize, usize),
-    /// The most tasks completed in a second of the fault.
-    pub(crate) during: usize,
+    /// The most tasks executed in a second of the fault, and the most completed in one.
+    pub(crate) during: (usize, usize),
 }
 
 impl Figures {
     /// The most requests in a second that are no storm: four for each slot, since a result is
-    /// repeated after 200, 400 and 800 ms, and four for each task that was completed in the
-    /// fastest second, since it takes a poll, a report, and with a fault in half of the
-    /// reports another one or two.
+    /// repeated after 200, 400 and 800 ms; four for each task that was executed in the fastest
+    /// second, which takes two polls and a report; and as many for each that was completed in
+    /// one, which with a fault in half of the reports takes another one or two.
     pub(crate) fn storm_bound(&self, slots: usize) -> usize {
-        4 * (slots + self.during)
+        let (executed, completed) = self.during;
+        4 * (slots + executed + completed)
     }
 }
 
@@ -180,8 +183,12 @@ fn figures(seen: &Seen) -> Figures {
     {
         figures.before = before as f64;
     }
-    let of_fault = ends.partition_point(|at| *at < begin)..ends.partition_point(|at| *at < end);
-    figures.during = most_in_a_second(&ends[of_fault]);
+    let most = |times: &[u64]| {
+        let of_fault =
+            times.partition_point(|at| *at < begin)..times.partition_point(|at| *at < end);
+        most_in_a_second(&times[of_fault])
+    };
+    figures.during = (most(&seen.executed), most(&ends));
     figures.recovered_ms = recovered(&ends, end, before);
     figures
 }
@@ -244,6 +251,7 @@ mod tests {
     fn seen(fates: Vec<Fate>) -> Seen {
         Seen {
             fates,
+            executed: vec![3],
             fault: (1000, 2000),
             lease_seconds: 5,
             slots: 2,
@@ -317,10 +325,11 @@ mod tests {
         let mut stormy = seen(vec![fate(ONCE)]);
         stormy.requests.1 += 1;
         assert_eq!(judge(&stormy, NOTHING).1.len(), 1);
-        // A task that was completed in the fault is worth four more.
+        // A task that was executed and completed in the fault is worth eight more.
         stormy.fault = (0, 2000);
+        stormy.requests.1 += 7;
         assert!(judge(&stormy, NOTHING).1.is_empty());
-        stormy.requests.1 += 4;
+        stormy.requests.1 += 1;
         assert_eq!(judge(&stormy, NOTHING).1.len(), 1);
     }
 

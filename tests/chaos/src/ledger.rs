@@ -97,6 +97,7 @@ pub struct Executions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     by_workflow: HashMap<String, Executions>,
+    ends: Vec<u64>,
 }
 
 impl Ledger {
@@ -112,22 +113,27 @@ impl Ledger {
     /// Reads its lines. A line that cannot be read is an error, but for a last one that is
     /// being written.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut by_workflow: HashMap<String, Executions> = HashMap::new();
+        let mut ledger = Self::default();
         for line in text.split_inclusive('\n') {
             let Some(line) = line.strip_suffix('\n') else {
                 break;
             };
             let line = Line::parse(line).with_context(|| format!("no ledger line: {line:?}"))?;
-            let executions = by_workflow.entry(line.workflow_id.to_owned()).or_default();
+            let workflow = ledger.by_workflow.entry(line.workflow_id.to_owned());
+            let executions = workflow.or_default();
             match line.moment {
                 Moment::Start => {
                     executions.started += 1;
                     executions.after_end += usize::from(executions.ended > 0);
                 }
-                Moment::End => executions.ended += 1,
+                Moment::End => {
+                    executions.ended += 1;
+                    ledger.ends.push(line.at);
+                }
             }
         }
-        Ok(Self { by_workflow })
+        ledger.ends.sort_unstable();
+        Ok(ledger)
     }
 
     /// Of one workflow.
@@ -138,9 +144,9 @@ impl Ledger {
             .unwrap_or_default()
     }
 
-    /// Calls answered.
-    pub fn ended(&self) -> usize {
-        self.by_workflow.values().map(|e| e.ended).sum()
+    /// When calls were answered, in epoch milliseconds and in order.
+    pub fn ends(&self) -> &[u64] {
+        &self.ends
     }
 
     /// Calls under way.
@@ -184,7 +190,7 @@ mod tests {
         };
         assert_eq!(ledger.of("v"), retried);
         assert_eq!(ledger.of("nobody"), Executions::default());
-        assert_eq!((ledger.ended(), ledger.running()), (2, 2));
+        assert_eq!((ledger.ends(), ledger.running()), (&[2, 5][..], 2));
         assert!(Ledger::parse("nonsense\n").is_err());
     }
 }

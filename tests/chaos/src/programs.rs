@@ -183,6 +183,19 @@ fn spawn(
         .with_context(|| format!("cannot start {}", path.display()))
 }
 
+/// Ends this process when the one that started it ends, however that happens. To be called
+/// first by a program of the suite.
+pub fn end_with_parent() -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have ended before the call, and then nothing comes any more.
+    let parent = rustix::process::getppid();
+    anyhow::ensure!(
+        parent.is_some_and(|parent| !parent.is_init()),
+        "whoever started this has ended"
+    );
+    Ok(())
+}
+
 /// A port that is free and stays so between a program's two lives: below the range that the
 /// kernel gives to connections.
 pub fn free_port() -> anyhow::Result<u16> {

@@ -86,7 +86,7 @@ mod tests {
                 before: 60.0,
                 recovered_ms: 1250,
                 requests: (100, 120),
-                during: 50,
+                during: (50, 0),
             },
             broken: broken.iter().map(|s| (*s).to_owned()).collect(),
         };

@@ -63,8 +63,6 @@ const SIGN_IN: &str = "<html>Sign in</html>";
 const OTHER: &str = r#"{"ok":true}"#;
 const GARBAGE: &str = "\u{1}\u{2}[[[";
 
-const REFUSED: &str = "three refusals by somebody else than Conductor fail the task";
-
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -314,16 +312,14 @@ fn answers() -> Vec<Scenario> {
             &[HTML],
             "<h1>Bad Request</h1>",
             (Updates, 0.5),
-        )
-        .known(REFUSED),
+        ),
         Scenario::answered(
             "redirect",
             302,
             &[("location", "/login")],
             "",
             (Updates, 0.5),
-        )
-        .known(REFUSED),
+        ),
         Scenario::answered("html_to_updates", 200, &[HTML], SIGN_IN, (Updates, 0.5)),
         Scenario::answered("html_to_polls", 200, &[HTML], SIGN_IN, (Polls, 1.0)),
         Scenario::answered("other_json_to_updates", 200, &[JSON], OTHER, (Updates, 0.5)),

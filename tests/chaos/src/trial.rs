@@ -332,7 +332,7 @@ pub(crate) async fn run(
 
     // A quarter of the load shows how things are without the fault.
     eventually("the load flows", RECOVERS, async || {
-        match rig.ledger().map(|ledger| ledger.ended()) {
+        match rig.ledger().map(|ledger| ledger.ends().len()) {
             Ok(n) if n >= profile.tasks / 4 => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -353,6 +353,7 @@ pub(crate) async fn run(
     let during = rig.proxy.most_in_a_second(began, ended);
     let facts = Seen {
         fates,
+        executed: rig.ledger()?.ends().to_vec(),
         fault: (began_ms, ended_ms),
         lease_seconds,
         slots,

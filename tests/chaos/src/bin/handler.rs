@@ -30,6 +30,7 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let Args { port, ledger } = Args::parse();
+    chaos::programs::end_with_parent()?;
     let file = std::fs::File::options()
         .create(true)
         .append(true)

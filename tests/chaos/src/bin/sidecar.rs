@@ -1,6 +1,12 @@
 //! The sidecar's program, built beside the suite so that the suite knows where it is.
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Err(error) = chaos::programs::end_with_parent() {
+        eprintln!("chaos-sidecar: {error}");
+        return ExitCode::FAILURE;
+    }
     runtime::install_tls_provider();
     worker_sidecar::args::main()
 }
