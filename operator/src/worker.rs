@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 pub use connection::Connection;
 pub use duration::{parse_duration, write_duration};
-pub use env::MOUNT;
+pub use env::{MOUNT, SPOOL_MOUNT};
 
 /// D/W where only `drainWithin` is written.
 const DRAIN_SHARE: f64 = 0.6;
@@ -99,9 +99,18 @@ pub enum Probe {
     },
 }
 
+/// A size of at least a kibibyte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolSize {
+    /// In KiB, at most 2³⁰.
+    pub kibibytes: u64,
+}
+
 /// The container that is added.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sidecar {
+    /// How much may wait on a pod's disk for Conductor to take it.
+    pub spool_size: SpoolSize,
     /// Its image.
     pub image: String,
     /// When the image is pulled.
@@ -361,9 +370,31 @@ fn parse_scale(
     }
 }
 
+const DEFAULT_SPOOL_SIZE: &str = "64Mi";
+
+impl SpoolSize {
+    fn parse(given: &str) -> Result<Self, InvalidSpec> {
+        let refuse = || {
+            let what = format!("{given:?} is no size; write one such as 64Mi or 512Ki");
+            InvalidSpec::new("sidecar.spoolSize", what)
+        };
+        let (digits, unit) = given
+            .strip_suffix("Mi")
+            .map(|digits| (digits, 1 << 10))
+            .or_else(|| given.strip_suffix("Ki").map(|digits| (digits, 1)))
+            .ok_or_else(refuse)?;
+        let number: u64 = digits.parse().map_err(|_| refuse())?;
+        match number.checked_mul(unit) {
+            Some(kibibytes @ 1..=0x4000_0000) => Ok(Self { kibibytes }),
+            _ => Err(refuse()),
+        }
+    }
+}
+
 fn parse_sidecar(sidecar: api::Sidecar, defaults: &Defaults) -> Result<Sidecar, InvalidSpec> {
     let api::Sidecar {
         image,
+        spool_size,
         resources,
         log_level,
         log_format,
@@ -374,7 +405,9 @@ fn parse_sidecar(sidecar: api::Sidecar, defaults: &Defaults) -> Result<Sidecar, 
             "write an image, or leave it out for the operator's",
         ));
     }
+    let spool_size = spool_size.unwrap_or_else(|| DEFAULT_SPOOL_SIZE.to_owned());
     Ok(Sidecar {
+        spool_size: SpoolSize::parse(&spool_size)?,
         image: image.unwrap_or_else(|| defaults.sidecar_image.clone()),
         image_pull_policy: defaults.sidecar_image_pull_policy.clone(),
         resources: resources.unwrap_or_else(default_resources),

@@ -330,6 +330,13 @@ pub struct Sidecar {
     #[schemars(length(max = 1024))]
     pub image: Option<String>,
 
+    /// The most bytes of results that wait on a pod's disk while Conductor does not take them,
+    /// such as 64Mi, which is the default. No more tasks are taken while it is full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,5}(Ki|Mi)$')").message("write a size such as 64Mi or 512Ki"))]
+    #[schemars(length(max = 16))]
+    pub spool_size: Option<String>,
+
     /// Its resources. Absent: small requests, no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

@@ -13,6 +13,12 @@ pub(super) const VOLUME: &str = "conductor-connection";
 /// Where it is mounted.
 pub const MOUNT: &str = "/etc/conductor";
 
+/// The volume for results that Conductor does not take for now.
+pub(super) const SPOOL_VOLUME: &str = "conductor-spool";
+
+/// Where it is mounted.
+pub const SPOOL_MOUNT: &str = "/var/spool/conductor-worker";
+
 /// The file of a directory of that volume.
 struct Mounted {
     kind: &'static str,
@@ -85,6 +91,24 @@ impl Connection {
 }
 
 impl Worker {
+    /// The volume of the spool. Its limit is there for what goes wrong: the sidecar keeps below
+    /// half of it, and a pod that exceeds it is evicted.
+    pub fn spool_volume(&self) -> Value {
+        let limit = self.sidecar.spool_size.kibibytes * 2;
+        json!({"name": SPOOL_VOLUME, "emptyDir": {"sizeLimit": format!("{limit}Ki")}})
+    }
+
+    /// What a sidecar in a pod is told besides.
+    pub fn spool_env(&self) -> [(&'static str, String); 2] {
+        [
+            ("SPOOL_DIR", SPOOL_MOUNT.to_owned()),
+            (
+                "SPOOL_SIZE",
+                format!("{}Ki", self.sidecar.spool_size.kibibytes),
+            ),
+        ]
+    }
+
     /// What the sidecar is told, as environment variables, in the order of its own help. Not
     /// among them: `CONDUCTOR_WORKER_ID`, which differs from pod to pod.
     pub fn sidecar_env(&self) -> Vec<(&'static str, String)> {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use api::PodTemplate;
 use serde_json::Value;
 
-use super::{Connection, Handler, InvalidSpec, Probe, Task, env::VOLUME};
+use super::{
+    Connection, Handler, InvalidSpec, Probe, Task,
+    env::{SPOOL_VOLUME, VOLUME},
+};
 
 /// The grace period where neither the template nor a task's timeout says one.
 const GRACE: Duration = Duration::from_secs(600);
@@ -75,20 +78,19 @@ pub(super) fn parse_handler(
     })
 }
 
-/// The operator's own volume must not be the user's too.
+/// The operator's own volumes must not be the user's too.
 pub(super) fn check_volumes(
     template: &PodTemplate,
     connection: &Connection,
 ) -> Result<(), InvalidSpec> {
-    if connection.has_references()
-        && list(template, "volumes")
-            .iter()
-            .any(|v| v["name"] == VOLUME)
-    {
-        return Err(InvalidSpec::new(
-            "template.spec.volumes",
-            format!("{VOLUME} is the volume that the operator adds; give yours another name"),
-        ));
+    let own = connection.has_references().then_some(VOLUME);
+    for name in own.into_iter().chain([SPOOL_VOLUME]) {
+        if list(template, "volumes").iter().any(|v| v["name"] == name) {
+            return Err(InvalidSpec::new(
+                "template.spec.volumes",
+                format!("{name} is the volume that the operator adds; give yours another name"),
+            ));
+        }
     }
     Ok(())
 }

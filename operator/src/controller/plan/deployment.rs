@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     FIELD_MANAGER, WORKER_LABEL,
     controller::observed::Key,
-    worker::{MOUNT, Worker},
+    worker::{MOUNT, SPOOL_MOUNT, Worker},
 };
 
 /// The Deployment of a worker. Scaling fields change nothing in it but `spec.replicas`.
@@ -94,11 +94,11 @@ fn prepare_pod(spec: &mut Map<String, Value>, worker: &Worker) {
         Value::Array(init) => init.push(sidecar(worker)),
         other => *other = json!([sidecar(worker)]),
     }
-    if let Some(volume) = worker.connection.volume() {
-        match spec.entry("volumes").or_insert_with(|| json!([])) {
-            Value::Array(volumes) => volumes.push(volume),
-            other => *other = json!([volume]),
-        }
+    let own = worker.connection.volume().into_iter();
+    let own = own.chain([worker.spool_volume()]);
+    match spec.entry("volumes").or_insert_with(|| json!([])) {
+        Value::Array(volumes) => volumes.extend(own),
+        other => *other = own.collect(),
     }
 }
 
@@ -133,6 +133,7 @@ fn sidecar(worker: &Worker) -> Value {
         worker
             .sidecar_env()
             .into_iter()
+            .chain(worker.spool_env())
             .map(|(name, value)| json!({"name": name, "value": escaped(&value)})),
     );
     let mut resources = Map::new();
@@ -175,10 +176,12 @@ fn sidecar(worker: &Worker) -> Value {
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     });
-    if let Some(volume) = worker.connection.volume() {
-        sidecar["volumeMounts"] =
-            json!([{"name": volume["name"], "mountPath": MOUNT, "readOnly": true}]);
-    }
+    let connection = worker
+        .connection
+        .volume()
+        .map(|volume| json!({"name": volume["name"], "mountPath": MOUNT, "readOnly": true}));
+    let spool = json!({"name": worker.spool_volume()["name"], "mountPath": SPOOL_MOUNT});
+    sidecar["volumeMounts"] = connection.into_iter().chain([spool]).collect();
     sidecar
 }
 

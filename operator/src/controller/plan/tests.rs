@@ -772,7 +772,10 @@ fn secrets_are_mounted_into_the_sidecar_and_into_nothing_else() {
     let sidecar = &spec["initContainers"][0];
     assert_eq!(
         sidecar["volumeMounts"],
-        json!([{"name": "conductor-connection", "mountPath": "/etc/conductor", "readOnly": true}])
+        json!([
+            {"name": "conductor-connection", "mountPath": "/etc/conductor", "readOnly": true},
+            {"name": "conductor-spool", "mountPath": "/var/spool/conductor-worker"},
+        ])
     );
     let env: BTreeMap<&str, &str> = sidecar["env"]
         .as_array()
@@ -799,35 +802,46 @@ fn secrets_are_mounted_into_the_sidecar_and_into_nothing_else() {
 }
 
 #[test]
-fn a_connection_without_references_mounts_nothing() {
-    let world = World::new(json!({}));
-    let object = deployment(&world.observed.key, "w", world.worker(), 1);
-    let spec = &object["spec"]["template"]["spec"];
-    assert_eq!(spec["volumes"], Value::Null);
-    assert_eq!(spec["initContainers"][0]["volumeMounts"], Value::Null);
+fn without_references_only_the_spool_is_mounted() {
+    for (size, limit) in [(None, "131072Ki"), (Some("512Ki"), "1024Ki")] {
+        let world = World::new(json!({"sidecar": {"spoolSize": size}}));
+        let object = deployment(&world.observed.key, "w", world.worker(), 1);
+        let spec = &object["spec"]["template"]["spec"];
+        assert_eq!(
+            spec["volumes"],
+            json!([{"name": "conductor-spool", "emptyDir": {"sizeLimit": limit}}])
+        );
+        let mounts = &spec["initContainers"][0]["volumeMounts"];
+        assert_eq!(mounts.as_array().unwrap().len(), 1);
+    }
 }
 
 #[test]
 fn a_volume_of_the_operators_name_is_refused_where_it_needs_it() {
-    let mut patch = whole_connection();
-    merge(
-        &mut patch,
-        json!({"template": {"spec": {"volumes": [{"name": "conductor-connection"}]}}}),
-    );
-    let mut spec = json!({
-        "tasks": [{"name": "greet"}],
-        "scaling": {"maxWait": "30s"},
-        "template": {"spec": {"containers": [{"name": "app", "image": "greet:dev"}]}},
-    });
-    merge(&mut spec, patch);
-    let defaults = Defaults {
-        conductor_url: None,
-        sidecar_image: String::new(),
-        sidecar_image_pull_policy: String::new(),
-    };
-    let refused = Worker::parse(&serde_json::from_value(spec).unwrap(), &defaults).unwrap_err();
-    assert_eq!(refused.field(), "template.spec.volumes");
-    assert!(refused.to_string().contains("give yours another name"));
+    for (name, mut patch) in [
+        ("conductor-connection", whole_connection()),
+        ("conductor-spool", json!({})),
+    ] {
+        merge(
+            &mut patch,
+            json!({"template": {"spec": {"volumes": [{"name": name}]}}}),
+        );
+        let mut spec = json!({
+            "connection": {"url": "http://c"},
+            "tasks": [{"name": "greet"}],
+            "scaling": {"maxWait": "30s"},
+            "template": {"spec": {"containers": [{"name": "app", "image": "greet:dev"}]}},
+        });
+        merge(&mut spec, patch);
+        let defaults = Defaults {
+            conductor_url: None,
+            sidecar_image: String::new(),
+            sidecar_image_pull_policy: String::new(),
+        };
+        let refused = Worker::parse(&serde_json::from_value(spec).unwrap(), &defaults).unwrap_err();
+        assert_eq!(refused.field(), "template.spec.volumes", "{name}");
+        assert!(refused.to_string().contains("give yours another name"));
+    }
 }
 
 #[test]
