@@ -52,8 +52,6 @@ pub(crate) struct Scenario {
     pub(crate) saturated: bool,
     /// Part of the short form on the real server.
     pub(crate) short_on_real: bool,
-    /// Why the sidecar does not pass it yet; it is then run by `--include-ignored` alone.
-    pub(crate) known: Option<&'static str>,
 }
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -75,7 +73,6 @@ impl Scenario {
             harm: Harm::Nothing,
             saturated: false,
             short_on_real: false,
-            known: None,
         }
     }
 
@@ -115,11 +112,6 @@ impl Scenario {
 
     fn short_on_real(mut self) -> Self {
         self.short_on_real = true;
-        self
-    }
-
-    fn known(mut self, why: &'static str) -> Self {
-        self.known = Some(why);
         self
     }
 
@@ -165,9 +157,7 @@ fn next_tasks() -> Vec<Scenario> {
         most: ms(4000),
     };
     vec![
-        Scenario::wire("late_next_tasks", LATE, Updates, 0.5)
-            .saturated()
-            .known("a report that asks is given up while its answer is late"),
+        Scenario::wire("late_next_tasks", LATE, Updates, 0.5).saturated(),
         Scenario::wire("lost_next_tasks", Fault::ResetAfter, Updates, 0.3)
             .saturated()
             .strands()
@@ -185,8 +175,7 @@ fn next_tasks() -> Vec<Scenario> {
             OTHER,
             (Updates, 0.3),
         )
-        .saturated()
-        .known("other JSON counts as a next task that cannot be read"),
+        .saturated(),
         Scenario::answered(
             "status_502_for_next_tasks",
             502,

@@ -163,15 +163,10 @@ fn trial(suite: &Arc<Suite>, runtime: &Handle, scenario: Scenario, real: bool) -
     let (suite, runtime) = (suite.clone(), runtime.clone());
     let server = if real { "redis" } else { "double" };
     let name = format!("{server}::{}", scenario.name);
-    let known = scenario.known;
-    let trial = Trial::test(name.clone(), move || {
+    Trial::test(name.clone(), move || {
         let result = runtime.block_on(suite.run(&name, &scenario, real));
         result.map_err(failed)
-    });
-    match known {
-        None => trial,
-        Some(why) => trial.with_kind(why).with_ignored_flag(true),
-    }
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
