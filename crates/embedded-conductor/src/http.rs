@@ -2,6 +2,7 @@
 
 mod answer;
 mod metadata;
+mod payloads;
 mod query;
 mod queues;
 mod tasks;
@@ -20,6 +21,7 @@ use axum::{
 
 use crate::{shared::Shared, state::Refused};
 use answer::Answer;
+pub(crate) use answer::Unheard;
 
 /// More than any payload that Conductor takes, so that the refusal is ours.
 const BODY_LIMIT: usize = 64 * 1024 * 1024;
@@ -35,7 +37,10 @@ pub(crate) fn router(shared: Arc<Shared>, has_update_v2: bool) -> Router {
     let api = api
         .route("/tasks", post(tasks::update))
         .route("/tasks/poll/{a}", get(tasks::poll))
-        .route("/tasks/poll/batch/{a}", get(tasks::batch_poll))
+        .route(
+            "/tasks/poll/batch/{a}",
+            get(tasks::batch_poll).post(tasks::update_of_a_batch),
+        )
         .route("/tasks/{a}", get(tasks::get))
         .route("/tasks/{a}/log", post(tasks::log).get(tasks::logs))
         .route("/tasks/{a}/{b}/{c}", post(tasks::update_by_reference))
@@ -84,10 +89,11 @@ pub(crate) fn router(shared: Arc<Shared>, has_update_v2: bool) -> Router {
         .route("/workflow/{a}/remove", delete(workflows::remove))
         .route("/workflow/decide/{a}", put(workflows::decide))
         .route("/workflow/running/{a}", get(workflows::running))
+        .route("/tasks/externalstoragelocation", get(payloads::location))
+        .route("/tasks/external-storage-location", get(payloads::location))
         // Conductor has these; nothing here needs them.
         .route("/tasks/search", any(unsupported))
         .route("/tasks/search-v2", any(unsupported))
-        .route("/tasks/externalstoragelocation", any(unsupported))
         .route("/workflow/search", any(unsupported))
         .route("/workflow/search-v2", any(unsupported))
         .route("/workflow/{a}/retry", any(unsupported))
@@ -116,6 +122,20 @@ pub(crate) fn router(shared: Arc<Shared>, has_update_v2: bool) -> Router {
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(shared)
+}
+
+/// The answer to a request whose address does not even reach Conductor: what runs it takes no
+/// slash within a part of the path, and says so in HTML.
+pub(crate) fn refuse_address(uri: &Uri) -> Option<Response> {
+    let path = uri.path().as_bytes();
+    let slash = path
+        .windows(3)
+        .any(|part| part.eq_ignore_ascii_case(b"%2F"));
+    slash.then(|| {
+        let page = "<!doctype html><html lang=\"en\"><head><title>HTTP Status 400 – Bad \
+                    Request</title></head><body><h1>HTTP Status 400 – Bad Request</h1></body></html>";
+        (StatusCode::BAD_REQUEST, axum::response::Html(page)).into_response()
+    })
 }
 
 async fn health() -> Answer {

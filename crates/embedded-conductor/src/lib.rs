@@ -13,8 +13,7 @@
 //!
 //! Where it differs from a Conductor on purpose:
 //! - time-outs are found at once, as a Conductor on Redis does; on SQL it can take minutes;
-//! - payloads up to 10 MiB stay inline and are never moved to external storage;
-//! - rate limits are ignored, as on SQL;
+//! - payloads that are stored outside stay in memory too, and nobody can fetch them;
 //! - logs are kept, as with indexing on;
 //! - expressions are names and indexes, not all of `JSONPath`;
 //! - of the workflows that have ended the last [`Options::keep_ended`] are kept.
@@ -28,6 +27,5 @@ mod tokens;
 
 pub use faults::{Fault, Faults, On};
 pub use server::{Embedded, Options};
-pub use shared::BatchFill;
-pub use state::Counts;
+pub use state::{BatchFill, Counts};
 pub use tokens::{Auth, TokenCounts, Tokens};

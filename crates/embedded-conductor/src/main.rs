@@ -14,7 +14,8 @@ struct Args {
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// When a batch poll that found fewer tasks than it asked for is answered: at once
-    /// (redis), or at its time-out (sql).
+    /// (redis), or at its time-out (sql). Priorities, rate limits and some mistakes are those
+    /// of such a server too.
     #[arg(long, env = "BATCH_FILL", default_value = "redis")]
     batch_fill: BatchFill,
     /// How many workflows that have ended are kept.

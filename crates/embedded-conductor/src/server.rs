@@ -9,7 +9,10 @@ use std::{
 
 use axum::{Router, body::Body};
 use hyper::service::{Service, service_fn};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
@@ -18,8 +21,8 @@ use tokio::{
 use crate::{
     faults::{Fault, Faults},
     http,
-    shared::{BatchFill, Shared},
-    state::Counts,
+    shared::Shared,
+    state::{BatchFill, Counts},
     tokens::{Auth, Tokens},
 };
 
@@ -28,7 +31,7 @@ use crate::{
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// When a batch poll that is not full is answered.
+    /// When a batch poll that is not full is answered, and what else goes with that.
     pub batch_fill: BatchFill,
     /// How many workflows that have ended are kept.
     pub keep_ended: usize,
@@ -36,6 +39,9 @@ pub struct Options {
     pub has_update_v2: bool,
     /// After how many answers a connection is closed, as Tomcat does after 100.
     pub close_after: Option<u32>,
+    /// After how long without a request a connection is closed; none for never. Tomcat does so
+    /// after 60 s.
+    pub idle_close: Option<Duration>,
     /// The key that is let in; none to let everybody in, as open-source Conductor does.
     pub auth: Option<Auth>,
 }
@@ -48,6 +54,7 @@ impl Default for Options {
             keep_ended: 100_000,
             has_update_v2: true,
             close_after: Some(100),
+            idle_close: Some(Duration::from_secs(60)),
             auth: None,
         }
     }
@@ -58,6 +65,7 @@ impl Default for Options {
 pub struct Embedded {
     shared: Arc<Shared>,
     close_after: Option<u32>,
+    idle_close: Option<Duration>,
     has_update_v2: bool,
     addr: SocketAddr,
     timer: JoinHandle<()>,
@@ -81,6 +89,7 @@ impl Embedded {
         let mut embedded = Self {
             shared,
             close_after: options.close_after,
+            idle_close: options.idle_close,
             has_update_v2: options.has_update_v2,
             addr,
             timer,
@@ -144,6 +153,7 @@ impl Embedded {
             shared: self.shared.clone(),
             router: http::router(self.shared.clone(), self.has_update_v2),
             close_after: self.close_after,
+            idle_close: self.idle_close,
         };
         self.serving = Some(tokio::spawn(connections.accept(listener)));
     }
@@ -167,6 +177,7 @@ struct Connections {
     shared: Arc<Shared>,
     router: Router,
     close_after: Option<u32>,
+    idle_close: Option<Duration>,
 }
 
 impl Connections {
@@ -189,8 +200,8 @@ impl Connections {
     }
 
     fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + use<> {
-        let (shared, router, close_after) =
-            (self.shared.clone(), self.router.clone(), self.close_after);
+        let (shared, router) = (self.shared.clone(), self.router.clone());
+        let (close_after, idle_close) = (self.close_after, self.idle_close);
         async move {
             let _ = stream.set_nodelay(true);
             let answered = AtomicU32::new(0);
@@ -217,7 +228,16 @@ impl Connections {
                             return Err(Closed);
                         }
                     }
-                    let Ok(mut response) = router.call(request).await;
+                    let mut response = match http::refuse_address(request.uri()) {
+                        Some(refused) => refused,
+                        None => router
+                            .call(request)
+                            .await
+                            .unwrap_or_else(|never| match never {}),
+                    };
+                    if response.extensions().get::<http::Unheard>().is_some() {
+                        return Err(Closed);
+                    }
                     let number = answered.fetch_add(1, Ordering::Relaxed) + 1;
                     if close_after.is_some_and(|n| number >= n) {
                         let close = hyper::header::HeaderValue::from_static("close");
@@ -229,6 +249,8 @@ impl Connections {
                 }
             });
             let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(idle_close)
                 .serve_connection(TokioIo::new(stream), service);
             // A connection that breaks is the other side's matter, or was asked for.
             if let Err(error) = connection.await {

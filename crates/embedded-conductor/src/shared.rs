@@ -10,31 +10,9 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     faults::Faults,
-    state::{Poll, State, Task},
+    state::{BatchFill, Poll, State, Task},
     tokens::{Auth, Tokens},
 };
-
-/// When a batch poll that found some tasks, but fewer than it asked for, is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BatchFill {
-    /// At its time-out, as servers on SQL up to 3.32.
-    Sql,
-    /// At once, as servers on Redis.
-    #[default]
-    Redis,
-}
-
-impl std::str::FromStr for BatchFill {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s {
-            "sql" => Ok(Self::Sql),
-            "redis" => Ok(Self::Redis),
-            other => Err(format!("{other:?} is not a batch fill; write sql or redis")),
-        }
-    }
-}
 
 /// What all connections share.
 #[derive(Debug)]
@@ -92,7 +70,7 @@ impl Shared {
         let seed = clock.epoch.cast_unsigned() ^ (u64::from(std::process::id()) << 48);
         Self {
             inner: Mutex::new(Inner {
-                state: State::new(seed, keep_ended),
+                state: State::new(seed, keep_ended, fill),
                 waiting: HashMap::new(),
                 armed: None,
             }),
@@ -149,9 +127,10 @@ impl Shared {
     pub(crate) async fn poll(
         self: &Arc<Self>,
         poll: Poll,
-        count: usize,
+        count: i64,
         wait: Duration,
     ) -> Vec<Task> {
+        let count = self.fill.wanted(count);
         let queue = poll.queue();
         let mut held = Vec::new();
         if let Some(given) = self.try_poll(&poll, &queue, &mut held, count, wait.is_zero()) {
@@ -188,7 +167,7 @@ impl Shared {
         last: bool,
     ) -> Option<Vec<Task>> {
         self.call(|state, now| {
-            held.extend(state.pop(queue, count - held.len()));
+            held.extend(state.pop(queue, count.saturating_sub(held.len())));
             let enough = match self.fill {
                 BatchFill::Sql => held.len() == count,
                 BatchFill::Redis => !held.is_empty() || count == 0,

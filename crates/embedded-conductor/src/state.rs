@@ -13,10 +13,13 @@ mod error;
 mod expression;
 mod ids;
 mod lenient;
+mod payload;
 mod places;
 mod poll;
 mod queue;
+mod rates;
 mod start;
+mod store;
 mod task;
 mod task_def;
 mod timeouts;
@@ -37,6 +40,7 @@ pub(crate) use definitions::UpdateOf;
 pub(crate) use error::Refused;
 pub(crate) use poll::{Poll, Polled};
 pub(crate) use start::Start;
+pub use store::BatchFill;
 pub(crate) use task::Task;
 pub(crate) use task_def::TaskDef;
 pub(crate) use update::{ByReference, TaskResult};
@@ -45,6 +49,7 @@ pub(crate) use workflow_def::WorkflowDef;
 
 use ids::Ids;
 use queue::Queue;
+use rates::Rates;
 use timers::{Event, Timers};
 use update::TaskLog;
 use workflow_def::Plan;
@@ -52,6 +57,7 @@ use workflow_def::Plan;
 /// Everything the server knows.
 #[derive(Debug)]
 pub(crate) struct State {
+    like: BatchFill,
     ids: Ids,
     task_defs: BTreeMap<String, TaskDef>,
     workflow_defs: BTreeMap<String, BTreeMap<i64, WorkflowDef>>,
@@ -63,6 +69,7 @@ pub(crate) struct State {
     timers: Timers,
     /// Tasks in progress by task definition.
     running: HashMap<Arc<str>, usize>,
+    rates: Rates,
     polled: BTreeMap<(String, Option<String>), Polled>,
     logs: HashMap<String, Vec<TaskLog>>,
     /// Ended workflows, oldest first, so that the oldest can be forgotten.
@@ -103,8 +110,9 @@ pub struct Counts {
 impl State {
     /// An empty server. `seed` determines the ids it will give; of the workflows that have
     /// ended the last `keep_ended` are kept.
-    pub(crate) fn new(seed: u64, keep_ended: usize) -> Self {
+    pub(crate) fn new(seed: u64, keep_ended: usize, like: BatchFill) -> Self {
         Self {
+            like,
             ids: Ids::new(seed),
             task_defs: BTreeMap::new(),
             workflow_defs: BTreeMap::new(),
@@ -114,6 +122,7 @@ impl State {
             queues: BTreeMap::new(),
             timers: Timers::default(),
             running: HashMap::new(),
+            rates: Rates::default(),
             polled: BTreeMap::new(),
             logs: HashMap::new(),
             ended: VecDeque::new(),
@@ -149,6 +158,11 @@ impl State {
     /// The queues that got tasks, once per task.
     pub(crate) fn take_woken(&mut self) -> Vec<Arc<str>> {
         std::mem::take(&mut self.woken)
+    }
+
+    /// An id that nothing has.
+    pub(crate) fn unused_id(&mut self) -> Arc<str> {
+        self.ids.next()
     }
 
     pub(crate) fn counts(&self) -> Counts {

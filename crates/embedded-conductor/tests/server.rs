@@ -97,6 +97,31 @@ async fn what_hangs_is_let_go_when_the_fault_is_cleared() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed_and_one_at_work_is_not() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let options = Options {
+        idle_close: Some(Duration::from_millis(300)),
+        ..Options::default()
+    };
+    let embedded = Embedded::start(options).await.unwrap();
+    let mut socket = tokio::net::TcpStream::connect(embedded.addr())
+        .await
+        .unwrap();
+    let poll = "GET /api/tasks/poll/batch/t?timeout=1000 HTTP/1.1\r\nHost: x\r\n\r\n";
+    socket.write_all(poll.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let all = socket.read_to_string(&mut answer);
+    tokio::time::timeout(Duration::from_secs(30), all)
+        .await
+        .expect("it is closed")
+        .unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("[]"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn it_goes_away_and_comes_back_with_what_it_knew() {
     let (mut embedded, client) = server().await;
     let task = polled(&client).await;

@@ -3,11 +3,13 @@
 mod batches;
 mod by_reference;
 mod client;
+mod connections;
 mod domains;
 mod leases;
 mod limits;
 mod logs;
 mod mistakes;
+mod payloads;
 mod polls;
 mod queues;
 mod retries;
@@ -36,6 +38,8 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         domains::CASES,
         limits::CASES,
         mistakes::CASES,
+        payloads::CASES,
+        connections::CASES,
     ]
     .into_iter()
     .flatten()

@@ -6,6 +6,7 @@ use conductor_client::Client;
 use harness::{Server, unique};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{Kind, Work};
 
@@ -118,7 +119,8 @@ impl Ctx {
         self.send(Method::POST, path, body).await
     }
 
-    async fn request(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+    /// A request that was put together elsewhere.
+    pub(crate) async fn request(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
         let response = request.send().await?;
         let kind = response.headers().get("content-type");
         Ok(Answer {
@@ -126,6 +128,33 @@ impl Ctx {
             kind: kind.map_or("", |k| k.to_str().unwrap_or("?")).to_owned(),
             text: response.text().await?,
         })
+    }
+
+    /// A connection of its own to the server.
+    pub(crate) async fn connect(&self) -> anyhow::Result<TcpStream> {
+        let (host, _) = self.split("");
+        Ok(TcpStream::connect(host).await?)
+    }
+
+    /// A connection of its own on which a path below `/api` was asked for.
+    pub(crate) async fn open_get(&self, path: &str) -> anyhow::Result<TcpStream> {
+        let mut socket = self.connect().await?;
+        socket.write_all(self.head(path).as_bytes()).await?;
+        Ok(socket)
+    }
+
+    /// The text of a request for a path below `/api`.
+    pub(crate) fn head(&self, path: &str) -> String {
+        let (host, path) = self.split(path);
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+    }
+
+    /// The host with its port, and the whole path.
+    fn split(&self, path: &str) -> (String, String) {
+        let url = self.url(path);
+        let rest = url.trim_start_matches("http://");
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        (host.to_owned(), path.to_owned())
     }
 
     /// A task type with these fields of its definition (without delay between attempts, if

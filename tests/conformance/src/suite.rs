@@ -1,22 +1,21 @@
 //! Running the cases: every server is started once, if any of its cases is to run.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use harness::Server;
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
-use tokio::{runtime::Handle, sync::OnceCell};
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::{OnceCell, Semaphore},
+};
 
 use crate::{Ctx, Kind, cases};
 
 /// No case takes longer.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Cases mostly wait: more run at once than there are processors.
-const AT_ONCE: usize = 24;
+/// A thread for each case: most wait for their turn, which is the server's matter.
+const THREADS: usize = 1024;
 
 /// A case that runs.
 type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
@@ -28,6 +27,18 @@ pub(crate) struct Case {
     /// Where it runs.
     pub(crate) on: &'static [Kind],
     pub(crate) run: fn(Ctx) -> Running,
+}
+
+impl Case {
+    /// Its name without the suite's: `polls::counts`.
+    pub(crate) fn short(&self) -> &'static str {
+        self.name.trim_start_matches("conformance::cases::")
+    }
+
+    /// Whether it moves megabytes, which keeps everything else from its work.
+    fn is_heavy(&self) -> bool {
+        self.short().starts_with("payloads::")
+    }
 }
 
 /// Cases of a module, by their functions' names, after what they run on.
@@ -44,28 +55,41 @@ macro_rules! cases_on {
 }
 pub(crate) use cases_on;
 
-/// Everywhere, with batches as on Redis in the embedded one.
-pub(crate) const EVERYWHERE: &[Kind] = &[Kind::Embedded, Kind::Redis, Kind::Sqlite];
+/// On every server.
+pub(crate) const EVERYWHERE: &[Kind] = &Kind::ALL;
 
-/// Where time is what matters. Cases run one at a time on `SQLite`, where it adds up.
-pub(crate) const TIMED: &[Kind] = &[Kind::Embedded, Kind::Redis];
+/// Where time is what matters, in tens of seconds. Cases run one at a time on `SQLite`, where
+/// it adds up.
+pub(crate) const TIMED: &[Kind] = &[
+    Kind::Embedded,
+    Kind::EmbeddedSql,
+    Kind::Redis,
+    Kind::Postgres,
+];
+
+/// Held by the heavy case that runs, wherever it does.
+static HEAVY: Semaphore = Semaphore::const_new(1);
 
 /// A server, once it is needed.
 struct Slot {
     kind: Kind,
+    /// Where it runs if it is in memory: not where the cases' own tasks do.
+    servers: Handle,
     started: OnceCell<Result<Arc<Server>, String>>,
-    /// Held by a case that must be alone.
-    alone: Mutex<()>,
+    /// Held by the cases that run.
+    turn: Semaphore,
 }
 
 impl Slot {
     async fn server(&self) -> Result<Arc<Server>, Failed> {
-        let started = self
-            .started
-            .get_or_init(async || match self.kind.start().await {
+        let kind = self.kind;
+        let started = self.started.get_or_init(async || {
+            let started = self.servers.spawn(kind.start()).await;
+            match started.map_err(anyhow::Error::from).flatten() {
                 Ok(server) => Ok(Arc::new(server)),
-                Err(error) => Err(format!("{} did not start: {error:#}", self.kind.as_str())),
-            });
+                Err(error) => Err(format!("{} did not start: {error:#}", kind.as_str())),
+            }
+        });
         Ok(started.await.clone()?)
     }
 }
@@ -73,9 +97,10 @@ impl Slot {
 /// Runs the cases that the arguments choose, and stops what it started.
 pub fn run() -> Conclusion {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(AT_ONCE);
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
+    arguments.test_threads.get_or_insert(THREADS);
+    let runtimes = Runtime::new().and_then(|one| Ok((one, Runtime::new()?)));
+    let (runtime, servers) = match runtimes {
+        Ok(runtimes) => runtimes,
         Err(error) => {
             eprintln!("conformance: no runtime: {error}");
             std::process::exit(101);
@@ -87,8 +112,9 @@ pub fn run() -> Conclusion {
         .map(|kind| {
             Arc::new(Slot {
                 kind,
+                servers: servers.handle().clone(),
                 started: OnceCell::new(),
-                alone: Mutex::new(()),
+                turn: Semaphore::new(kind.at_once()),
             })
         })
         .collect();
@@ -98,7 +124,7 @@ pub fn run() -> Conclusion {
         let of_kind: Vec<Trial> = cases
             .map(|case| trial(case, slot, runtime.handle()))
             .collect();
-        // Real servers take their time: both start now, the rest goes on meanwhile.
+        // Real servers take their time: all start now, the rest goes on meanwhile.
         if !arguments.list
             && of_kind
                 .iter()
@@ -110,29 +136,30 @@ pub fn run() -> Conclusion {
         trials.extend(of_kind);
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    // Servers end when they are dropped; within the runtime, that they were started in.
+    // Servers end when they are dropped; within the runtime that they were started in.
     drop(slots);
     drop(runtime);
+    drop(servers);
     conclusion
 }
 
 fn trial(case: Case, slot: &Arc<Slot>, runtime: &Handle) -> Trial {
     let (slot, runtime) = (slot.clone(), runtime.clone());
-    let name = case.name.trim_start_matches("conformance::cases::");
-    Trial::test(format!("{}::{name}", slot.kind.as_str()), move || {
-        let alone = slot
-            .kind
-            .is_delicate()
-            .then(|| slot.alone.lock().unwrap_or_else(PoisonError::into_inner));
-        let result = runtime.block_on(async {
+    let name = format!("{}::{}", slot.kind.as_str(), case.short());
+    Trial::test(name, move || {
+        runtime.block_on(async {
+            let _turn = slot.turn.acquire().await?;
+            let _heavy = if case.is_heavy() {
+                Some(HEAVY.acquire().await?)
+            } else {
+                None
+            };
             let ctx = Ctx::new(slot.kind, slot.server().await?)?;
             tokio::time::timeout(PATIENCE, (case.run)(ctx))
                 .await
                 .map_err(|_| anyhow::anyhow!("not done within {PATIENCE:?}"))?
                 .map_err(|error| Failed::from(format!("{error:#}")))
-        });
-        drop(alone);
-        result
+        })
     })
 }
 

@@ -129,7 +129,12 @@ impl Work {
 
     /// How many wait, delayed ones included.
     pub(crate) async fn size(&self) -> anyhow::Result<u64> {
-        let queue = QueueName::new(&self.name, None);
+        self.size_of(&self.name).await
+    }
+
+    /// The same of any type.
+    pub(crate) async fn size_of(&self, task_type: &str) -> anyhow::Result<u64> {
+        let queue = QueueName::new(task_type, None);
         Ok(self.ctx.client().queue_size(&queue).await?)
     }
 

@@ -43,7 +43,11 @@ impl IntoResponse for Answer {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        respond(status, JSON, self.body())
+        let mut response = respond(status, JSON, self.body());
+        if self.unheard {
+            response.extensions_mut().insert(Unheard);
+        }
+        response
     }
 }
 
@@ -64,6 +68,14 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result {
 /// The longest text that Conductor's JSON reader takes.
 const TEXT_LIMIT: usize = 20_000_000;
 
+/// How much of a request Tomcat still reads after the answer to it. If there is more it closes
+/// the connection while the client sends, who never hears the answer.
+const SWALLOWED: usize = 2 * 1024 * 1024;
+
+/// Marks an answer that the client must not hear: the connection is to close instead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unheard;
+
 /// Reads a JSON body. What cannot be read is a 500, as in Conductor.
 pub(super) fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T> {
     if body.is_empty() {
@@ -78,10 +90,13 @@ pub(super) fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Re
             "Content-Type '{kind}' is not supported"
         )));
     }
-    if let Some(length) = longest_text(body).filter(|&n| n > TEXT_LIMIT) {
-        return Err(Refused::mistake(format!(
-            "JSON parse error: String value length ({length}) exceeds the maximum allowed ({TEXT_LIMIT})"
-        )));
+    if let Some(text) = longest_text(body).filter(|text| text.length > TEXT_LIMIT) {
+        let mut refused = Refused::mistake(format!(
+            "JSON parse error: String value length ({}) exceeds the maximum allowed ({TEXT_LIMIT})",
+            text.length
+        ));
+        refused.unheard = body.len() > text.start + TEXT_LIMIT + SWALLOWED;
+        return Err(refused);
     }
     serde_json::from_slice(body).map_err(|e| Refused::mistake(format!("JSON parse error: {e}")))
 }
@@ -96,25 +111,37 @@ pub(super) fn read_object<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes
     read(headers, body)
 }
 
-/// The length of the longest text of a JSON body that is large enough to hold one that is
-/// too long.
-fn longest_text(body: &[u8]) -> Option<usize> {
+/// A text within a body, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Text {
+    start: usize,
+    length: usize,
+}
+
+/// The longest text of a JSON body that is large enough to hold one that is too long.
+fn longest_text(body: &[u8]) -> Option<Text> {
     if body.len() <= TEXT_LIMIT {
         return None;
     }
-    let (mut longest, mut length, mut inside, mut escaped) = (0, 0, false, false);
-    for &byte in body {
+    let (mut longest, mut now) = (Text::default(), Text::default());
+    let (mut inside, mut escaped) = (false, false);
+    for (at, &byte) in body.iter().enumerate() {
         match (inside, byte) {
             (true, _) if escaped => escaped = false,
             (true, b'\\') => escaped = true,
             (_, b'"') => {
                 inside = !inside;
-                length = 0;
+                now = Text {
+                    start: at + 1,
+                    length: 0,
+                };
             }
-            (true, _) => length += 1,
+            (true, _) => now.length += 1,
             (false, _) => {}
         }
-        longest = longest.max(length);
+        if now.length > longest.length {
+            longest = now;
+        }
     }
     Some(longest)
 }

@@ -39,7 +39,7 @@ pub(super) async fn all(State(shared): AppState) -> Result {
 }
 
 pub(super) async fn all_verbose(State(shared): AppState) -> Result {
-    shared.call(|state, _| json(&state.queues_verbose()))
+    shared.call(|state, _| json(&state.queues_verbose()?))
 }
 
 pub(super) async fn poll_data(State(shared): AppState, query: Query) -> Result {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Path, State},
-    http::HeaderMap,
+    http::{HeaderMap, header},
 };
 use bytes::Bytes;
 
@@ -20,6 +20,8 @@ use crate::{
 
 /// How long Conductor lets a single poll wait.
 const SINGLE_POLL: Duration = Duration::from_millis(100);
+/// What clients send that say nothing of the kind of their body.
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
 /// The longest that a batch poll may wait, in milliseconds.
 const LONGEST_POLL: i64 = 5000;
 
@@ -60,7 +62,6 @@ pub(super) async fn batch_poll(
         ));
     }
     let wait = Duration::from_millis(u64::try_from(timeout).unwrap_or_default());
-    let count = usize::try_from(count).unwrap_or_default();
     let tasks = shared.poll(poll_of(task_type, &query), count, wait).await;
     json(&tasks)
 }
@@ -97,6 +98,11 @@ pub(super) async fn update_v2(State(shared): AppState, headers: HeaderMap, body:
         }
         None => Ok(Answer::Nothing),
     }
+}
+
+/// `POST` to the path of a batch poll is taken for an update by reference.
+pub(super) async fn update_of_a_batch(Path(status): Path<String>) -> Result {
+    Err(Refused::no_status(&status))
 }
 
 /// `/tasks/{workflow}/{reference}/{status}`.
@@ -155,11 +161,25 @@ pub(super) async fn get(State(shared): AppState, Path(id): Path<String>) -> Resu
     }
 }
 
-pub(super) async fn log(State(shared): AppState, Path(id): Path<String>, body: Bytes) -> Result {
+pub(super) async fn log(
+    State(shared): AppState,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result {
     if body.is_empty() {
         return Err(Refused::mistake("Required request body is missing"));
     }
-    let line = String::from_utf8_lossy(&body).into_owned();
+    let kind = headers.get(header::CONTENT_TYPE);
+    let is_form = kind.is_some_and(|kind| kind.as_bytes().starts_with(FORM));
+    let line = if is_form {
+        // Read as a form and written as one again.
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(url::form_urlencoded::parse(&body))
+            .finish()
+    } else {
+        String::from_utf8_lossy(&body).into_owned()
+    };
     shared.call(|state, now| state.log(&id, line, now));
     Ok(Answer::Empty)
 }

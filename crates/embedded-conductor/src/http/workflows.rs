@@ -11,24 +11,10 @@ use super::{
     answer::{Answer, Result, json, read, read_object},
     query::Query,
 };
-use crate::state::{Refused, Start};
-
-/// The largest input, in bytes of JSON.
-const INPUT_LIMIT: usize = 10_240 * 1024;
-
-fn check_size(body: &Bytes) -> Result<()> {
-    if body.len() > INPUT_LIMIT {
-        return Err(Refused::mistake(format!(
-            "The payload size: {} of workflow is greater than the permissible limit: {INPUT_LIMIT} bytes",
-            body.len()
-        )));
-    }
-    Ok(())
-}
+use crate::state::Start;
 
 pub(super) async fn start(State(shared): AppState, headers: HeaderMap, body: Bytes) -> Result {
     let start: Start = read_object(&headers, &body)?;
-    check_size(&body)?;
     let id = shared.call(|state, now| state.start(start, now))?;
     Ok(Answer::Text(id.to_string()))
 }
@@ -48,7 +34,6 @@ pub(super) async fn start_by_name(
         name: Some(name),
         ..Start::default()
     };
-    check_size(&body)?;
     let id = shared.call(|state, now| {
         // This call looks the definition up first, and says so in other words.
         state.workflow_def(start.name.as_deref().unwrap_or_default(), start.version)?;

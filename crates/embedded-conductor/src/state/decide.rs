@@ -6,10 +6,13 @@ use serde_json::{Map, Value};
 
 use super::{
     State, expression,
+    payload::{self, Payload},
     places::queue_name,
     queue::{Place, Queue},
     task::{Task, TaskStatus},
     timeouts::{timeout, workflow_timeout},
+    timers::Event,
+    update::{SWEEP, too_large},
     workflow::{Seen, WorkflowStatus},
     workflow_def::Step,
 };
@@ -129,8 +132,8 @@ impl State {
             workflow_id: w.id.clone(),
             workflow_name: w.plan.name.clone(),
             status: TaskStatus::Scheduled,
-            input: Arc::new(Value::Object(input)),
-            output: Arc::new(Value::Object(Map::new())),
+            input: Payload::inline(input),
+            output: Payload::empty(),
             seq: w.tasks.len() + 1,
             retry_count: 0,
             poll_count: 0,
@@ -166,7 +169,7 @@ impl State {
         let mut task = old.clone();
         let delay = task.step.def.retry_delay(task.retry_count);
         task.status = TaskStatus::Scheduled;
-        task.output = Arc::new(Value::Object(Map::new()));
+        task.output = Payload::empty();
         task.retry_count += 1;
         task.poll_count = 0;
         (task.scheduled, task.started, task.updated, task.ended) = (now, 0, 0, 0);
@@ -190,8 +193,21 @@ impl State {
             w.tasks.push(id.clone());
             w.updated = now;
         }
+        // A further attempt has what the first one has.
+        if task.retry_count == 0 {
+            let input = task.input.value().clone();
+            match Payload::new(input, payload::TASK_THRESHOLD, || self.ids.next()) {
+                Ok(input) => task.input = input,
+                Err(size) => task.fail_unscheduled(too_large(size, &id, &task.workflow_id), now),
+            }
+        }
+        let (ended, workflow) = (task.status.is_terminal(), task.workflow_id.clone());
         self.tasks.insert(id.clone(), task);
-        self.enqueue(&id, delay * 1000, now);
+        if ended {
+            self.timers.add(now + SWEEP, Event::Decide(workflow));
+        } else {
+            self.enqueue(&id, delay * 1000, now);
+        }
     }
 
     /// Where a task goes by `taskToDomain`: the first domain of the list that was polled
@@ -232,6 +248,19 @@ impl State {
             .filter(|t| !t.status.is_terminal())
             .map(|t| t.id.clone());
         let output = self.output_of(id);
+        let output = Payload::new(output, payload::WORKFLOW_THRESHOLD, || self.ids.next());
+        let (status, reason, output) = match output {
+            Ok(output) => (status, reason, output),
+            Err(size) => (
+                WorkflowStatus::Failed,
+                Some(format!(
+                    "The output payload size: {size} of workflow: {id} is greater than the \
+                     permissible limit: {} bytes",
+                    payload::LIMIT
+                )),
+                Payload::empty(),
+            ),
+        };
         let Some(workflow) = self.workflows.get_mut(id) else {
             return;
         };
@@ -278,8 +307,8 @@ impl State {
         let parameters = &workflow.plan.def.output_parameters;
         if parameters.is_empty() {
             return match workflow.tasks.last().and_then(|t| self.tasks.get(t)) {
-                Some(last) => last.output.clone(),
-                None => workflow.output.clone(),
+                Some(last) => last.output.value().clone(),
+                None => workflow.output.value().clone(),
             };
         }
         let seen = Seen {

@@ -80,11 +80,12 @@ impl State {
         self.task_defs.values().collect()
     }
 
-    /// `DELETE /metadata/taskdefs/{name}`, as on Redis. Queued tasks stay.
+    /// `DELETE /metadata/taskdefs/{name}`. Queued tasks stay.
     pub(crate) fn remove_task_def(&mut self, name: &str) -> Result<(), Refused> {
-        self.task_defs
-            .remove(name)
-            .ok_or_else(|| Refused::missing("Cannot remove the task - no such task definition"))?;
+        let status = self.like.nothing_to_delete();
+        self.task_defs.remove(name).ok_or_else(|| {
+            Refused::new(status, "Cannot remove the task - no such task definition")
+        })?;
         self.plans.clear();
         Ok(())
     }
@@ -152,9 +153,12 @@ impl State {
             .get_mut(name)
             .and_then(|v| v.remove(&version));
         if removed.is_none() {
-            return Err(Refused::missing(format!(
-                "Cannot remove the workflow - no such workflow definition: {name} version: {version}"
-            )));
+            return Err(Refused::new(
+                self.like.nothing_to_delete(),
+                format!(
+                    "Cannot remove the workflow - no such workflow definition: {name} version: {version}"
+                ),
+            ));
         }
         if self
             .workflow_defs

@@ -11,6 +11,8 @@ pub(crate) struct Refused {
     pub(crate) message: String,
     /// Which fields are wrong, for a 400 by validation.
     pub(crate) violations: Vec<Violation>,
+    /// Whether the connection closes before the client can hear this.
+    pub(crate) unheard: bool,
 }
 
 /// One wrong field.
@@ -44,6 +46,7 @@ impl Refused {
             status,
             message: message.into(),
             violations: Vec::new(),
+            unheard: false,
         }
     }
 
@@ -67,12 +70,22 @@ impl Refused {
         Self::new(500, message)
     }
 
+    /// 500: a status in the path that is none.
+    pub(crate) fn no_status(given: &str) -> Self {
+        Self::mistake(format!(
+            "Method parameter 'status': Failed to convert value of type 'java.lang.String' to \
+             required type 'com.netflix.conductor.common.metadata.tasks.TaskResult$Status'; for \
+             value [{given}]"
+        ))
+    }
+
     /// 400 with the fields that are wrong.
     pub(crate) fn invalid(violations: Vec<Violation>) -> Self {
         Self {
             status: 400,
             message: "Validation failed, check below errors for detail.".to_owned(),
             violations,
+            unheard: false,
         }
     }
 

@@ -25,9 +25,10 @@ impl State {
         let Some(task) = self.tasks.get_mut(id) else {
             return;
         };
+        let rank = self.like.rank(task.priority);
         let queue = self.queues.entry(task.queue.clone()).or_default();
         queue.remove(task.place);
-        task.place = queue.push(id.clone(), task.priority);
+        task.place = queue.push(id.clone(), rank);
         self.woken.push(task.queue.clone());
     }
 

@@ -6,13 +6,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    State,
+    BatchFill, State,
+    error::Refused,
     places::queue_name,
     queue::Place,
     task::{Task, TaskStatus},
 };
 
-/// How long a task over its definition's limit is put away.
+/// How long a task over one of its definition's limits is put away.
 const POSTPONED: i64 = 60_000;
 
 /// Who polls for what.
@@ -60,8 +61,8 @@ impl State {
         taken
     }
 
-    /// Ends a poll: what it holds is started and given out, or put away if its definition's
-    /// limit is reached.
+    /// Ends a poll: what it holds is started and given out, or put away if one of its
+    /// definition's limits is reached.
     pub(crate) fn hand_out(&mut self, poll: &Poll, held: &[Arc<str>], now: i64) -> Vec<Task> {
         let mut given = Vec::with_capacity(held.len());
         for id in held {
@@ -74,7 +75,10 @@ impl State {
             }
             let task_type = task.step.task_type.clone();
             let running = self.running.get(&task_type).copied().unwrap_or_default();
-            if task.step.def.limit().is_some_and(|limit| running >= limit) {
+            let full = task.step.def.limit().is_some_and(|limit| running >= limit);
+            let limited = full
+                || self.like.limits_rates() && !self.rates.admit(&task_type, &task.step.def, now);
+            if limited {
                 self.enqueue(id, POSTPONED, now);
                 continue;
             }
@@ -131,15 +135,22 @@ impl State {
     }
 
     /// `GET /tasks/queue/all/verbose`.
-    pub(crate) fn queues_verbose(&self) -> Value {
-        self.queues
+    pub(crate) fn queues_verbose(&self) -> Result<Value, Refused> {
+        if self.like == BatchFill::Redis {
+            // Its shards have no name.
+            return Err(Refused::mistake(
+                "Could not write JSON: Null key for a Map not allowed in JSON",
+            ));
+        }
+        Ok(self
+            .queues
             .iter()
             .map(|(name, queue)| {
                 let shard =
                     json!({ "a": { "size": queue.size_without_held(), "uacked": queue.held() } });
                 (name.to_string(), shard)
             })
-            .collect()
+            .collect())
     }
 
     /// The last pollers of a task type, or of all.

@@ -1,11 +1,11 @@
 //! One queue: what can be polled, what is delayed, what a poll holds.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::timers::Due;
 
-/// Higher priorities first, then in order of arrival.
-pub(crate) type Turn = (Reverse<i64>, u64);
+/// Lower ranks first, then in order of arrival.
+pub(crate) type Turn = (i64, u64);
 
 /// Where a task is in its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +44,9 @@ impl Queue {
         self.held
     }
 
-    pub(crate) fn push(&mut self, id: Arc<str>, priority: i64) -> Place {
+    pub(crate) fn push(&mut self, id: Arc<str>, rank: i64) -> Place {
         self.given += 1;
-        let turn = (Reverse(priority), self.given);
+        let turn = (rank, self.given);
         self.ready.insert(turn, id);
         Place::Ready(turn)
     }

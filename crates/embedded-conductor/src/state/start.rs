@@ -9,6 +9,7 @@ use super::{
     State,
     error::{Refused, Violation},
     lenient::optional_int,
+    payload::{self, Payload},
     task_def::TimeoutPolicy,
     timers::Event,
     workflow::{Workflow, WorkflowStatus},
@@ -86,6 +87,16 @@ impl State {
             }
         }
         let id = self.ids.next();
+        let input = Arc::new(Value::Object(input));
+        let input = Payload::new(input, payload::WORKFLOW_THRESHOLD, || self.ids.next()).map_err(
+            |size| {
+                Refused::mistake(format!(
+                    "The payload size: {size} of workflow: {id} is greater than the permissible \
+                     limit: {} bytes",
+                    payload::LIMIT
+                ))
+            },
+        )?;
         let timeout = plan.def.timeout_seconds;
         if timeout > 0 && plan.def.timeout_policy == TimeoutPolicy::TimeOutWf {
             self.timers
@@ -97,8 +108,8 @@ impl State {
                 id: id.clone(),
                 plan,
                 status: WorkflowStatus::Running,
-                input: Arc::new(Value::Object(input)),
-                output: Arc::new(Value::Object(Map::new())),
+                input,
+                output: Payload::empty(),
                 reason: None,
                 task_to_domain: Arc::new(start.task_to_domain.unwrap_or_default()),
                 correlation_id: start.correlation_id.map(Arc::from),

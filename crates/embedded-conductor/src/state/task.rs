@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
-use super::{queue::Place, timers::Due, workflow_def::Step};
+use super::{payload::Payload, queue::Place, timers::Due, workflow_def::Step};
 
 /// Where a task is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -43,8 +43,8 @@ pub(crate) struct Task {
     pub(crate) workflow_name: Arc<str>,
     pub(crate) step: Arc<Step>,
     pub(crate) status: TaskStatus,
-    pub(crate) input: Arc<Value>,
-    pub(crate) output: Arc<Value>,
+    pub(crate) input: Payload,
+    pub(crate) output: Payload,
     pub(crate) seq: usize,
     pub(crate) retry_count: i64,
     pub(crate) poll_count: i64,
@@ -68,6 +68,16 @@ pub(crate) struct Task {
     pub(crate) place: Place,
     /// The timer of its next time-out.
     pub(crate) alarm: Option<Due>,
+}
+
+impl Task {
+    /// Ends it before it is in any queue.
+    pub(crate) fn fail_unscheduled(&mut self, reason: String, now: i64) {
+        self.status = TaskStatus::FailedWithTerminalError;
+        self.reason = Some(reason);
+        self.input = Payload::empty();
+        (self.updated, self.ended) = (now, now);
+    }
 }
 
 #[derive(Serialize)]
@@ -121,6 +131,10 @@ struct Wire<'a> {
     domain: Option<&'a str>,
     rate_limit_per_frequency: i64,
     rate_limit_frequency_in_seconds: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_input_payload_storage_path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_output_payload_storage_path: Option<&'a str>,
     workflow_priority: i64,
     iteration: i64,
     subworkflow_changed: bool,
@@ -137,7 +151,7 @@ impl Serialize for Task {
         Wire {
             task_type: &self.step.task_type,
             status: self.status,
-            input_data: &self.input,
+            input_data: self.input.shown(),
             reference_task_name: &self.step.task.task_reference_name,
             retry_count: self.retry_count,
             seq: self.seq,
@@ -160,11 +174,13 @@ impl Serialize for Task {
             reason_for_incompletion: self.reason.as_deref(),
             callback_after_seconds: self.callback_after,
             worker_id: self.worker_id.as_deref(),
-            output_data: &self.output,
+            output_data: self.output.shown(),
             workflow_task: &self.step.task_json,
             domain: self.domain.as_deref(),
             rate_limit_per_frequency: def.rate_limit_per_frequency,
             rate_limit_frequency_in_seconds: def.rate_limit_frequency_in_seconds,
+            external_input_payload_storage_path: self.input.path(),
+            external_output_payload_storage_path: self.output.path(),
             workflow_priority: self.priority,
             iteration: 0,
             subworkflow_changed: false,

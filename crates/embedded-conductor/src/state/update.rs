@@ -9,6 +9,7 @@ use super::{
     State,
     error::{Refused, Violation},
     lenient::int,
+    payload::{self, Payload},
     task::TaskStatus,
     timers::Event,
 };
@@ -17,10 +18,8 @@ use super::{
 const REASON_LENGTH: usize = 500;
 /// Lines of log that are kept of one update.
 const LOG_LINES: usize = 10;
-/// The largest output, in bytes of JSON.
-const OUTPUT_LIMIT: usize = 10_240 * 1024;
-/// When Conductor's sweeper finds a workflow whose task was reported under another's id.
-const SWEEP: i64 = 30_000;
+/// When Conductor's sweeper finds a workflow whose task has ended without its noticing.
+pub(super) const SWEEP: i64 = 30_000;
 
 /// A report on a task.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -145,22 +144,17 @@ impl State {
         };
         let mut status = status.as_task();
         let mut reason = result.reason_for_incompletion;
-        let mut output = Value::Object(result.output_data.unwrap_or_default());
-        if let Some(size) = too_large(&output) {
-            let workflow = self.tasks.get(&id).map(|t| t.workflow_id.clone());
-            reason = Some(format!(
-                "The payload size: {size} of task: {id} in workflow: {}  is greater than the \
-                 permissible limit: {OUTPUT_LIMIT} bytes",
-                workflow.as_deref().unwrap_or_default()
-            ));
-            output = Value::Object(Map::new());
-            status = TaskStatus::FailedWithTerminalError;
-        }
-        let reason = reason.map(|r| r.chars().take(REASON_LENGTH).collect());
         let Some(task) = self.tasks.get_mut(&id) else {
             return Ok(());
         };
-        task.output = Arc::new(output);
+        let output = Arc::new(Value::Object(result.output_data.unwrap_or_default()));
+        task.output = Payload::new(output, payload::TASK_THRESHOLD, || self.ids.next())
+            .unwrap_or_else(|size| {
+                reason = Some(too_large(size, &id, &task.workflow_id));
+                status = TaskStatus::FailedWithTerminalError;
+                Payload::empty()
+            });
+        let reason = reason.map(|r| r.chars().take(REASON_LENGTH).collect());
         task.reason = reason;
         task.worker_id = result.worker_id;
         task.callback_after = result.callback_after_seconds;
@@ -193,20 +187,15 @@ impl State {
         output: Map<String, Value>,
         now: i64,
     ) -> Result<Option<String>, Refused> {
-        let status = serde_json::from_value(Value::String(by.status.to_owned())).map_err(|_| {
-            Refused::mistake(format!(
-                "Failed to convert value of type 'java.lang.String' to required type \
-                 'com.netflix.conductor.common.metadata.tasks.TaskResult$Status'; for value [{}]",
-                by.status
-            ))
-        })?;
+        let status = serde_json::from_value(Value::String(by.status.to_owned()))
+            .map_err(|_| Refused::no_status(by.status))?;
         let Some(task) = self.last_task(by.workflow_id) else {
             return Ok(None);
         };
         if task.status.is_terminal() || task.step.task.task_reference_name != by.reference {
             return Ok(None);
         }
-        let mut merged = task.output.as_object().cloned().unwrap_or_default();
+        let mut merged = task.output.value().as_object().cloned().unwrap_or_default();
         merged.extend(output);
         let result = TaskResult {
             workflow_instance_id: Some(by.workflow_id.to_owned()),
@@ -251,19 +240,11 @@ pub(crate) struct ByReference<'a> {
     pub(crate) worker_id: Option<&'a str>,
 }
 
-/// The size of an output over the limit.
-fn too_large(output: &Value) -> Option<usize> {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    serde_json::to_writer(&mut count, output).ok()?;
-    (count.0 > OUTPUT_LIMIT).then_some(count.0)
+/// Why a task with a payload of this size has failed.
+pub(super) fn too_large(size: usize, task: &str, workflow: &str) -> String {
+    format!(
+        "The payload size: {size} of task: {task} in workflow: {workflow}  is greater than the \
+         permissible limit: {} bytes",
+        payload::LIMIT
+    )
 }

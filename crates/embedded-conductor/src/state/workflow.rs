@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{State, expression::Scope, task::Task, workflow_def::Plan};
+use super::{State, expression::Scope, payload::Payload, task::Task, workflow_def::Plan};
 
 /// Where a workflow is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,8 +42,8 @@ pub(crate) struct Workflow {
     pub(crate) id: Arc<str>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) status: WorkflowStatus,
-    pub(crate) input: Arc<Value>,
-    pub(crate) output: Arc<Value>,
+    pub(crate) input: Payload,
+    pub(crate) output: Payload,
     pub(crate) reason: Option<String>,
     pub(crate) task_to_domain: Arc<BTreeMap<String, String>>,
     pub(crate) correlation_id: Option<Arc<str>>,
@@ -71,6 +71,10 @@ struct Wire<'a> {
     tasks: &'a [&'a Task],
     input: &'a Value,
     output: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_input_payload_storage_path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_output_payload_storage_path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,8 +104,10 @@ impl Workflow {
             end_time: self.ended,
             workflow_id: &self.id,
             tasks,
-            input: &self.input,
-            output: &self.output,
+            input: self.input.shown(),
+            output: self.output.shown(),
+            external_input_payload_storage_path: self.input.path(),
+            external_output_payload_storage_path: self.output.path(),
             correlation_id: self.correlation_id.as_deref(),
             reason_for_incompletion: self.reason.as_deref(),
             task_to_domain: &self.task_to_domain,
@@ -126,7 +132,7 @@ impl Workflow {
             summary["correlationId"] = json!(&**id);
         }
         if output {
-            summary["output"] = (*self.output).clone();
+            summary["output"] = self.output.shown().clone();
         }
         if variables {
             summary["variables"] = Value::Object(self.plan.def.variables.clone());
@@ -146,8 +152,8 @@ impl Scope for Seen<'_> {
         if name == "workflow" {
             let w = self.workflow;
             return Some(match field {
-                "input" => Cow::Borrowed(&*w.input),
-                "output" => Cow::Borrowed(&*w.output),
+                "input" => Cow::Borrowed(&**w.input.value()),
+                "output" => Cow::Borrowed(&**w.output.value()),
                 "status" => Cow::Owned(json!(w.status.as_str())),
                 "workflowId" => Cow::Owned(json!(&*w.id)),
                 "workflowType" => Cow::Owned(json!(&*w.plan.name)),
@@ -164,8 +170,8 @@ impl Scope for Seen<'_> {
             .filter_map(|id| self.state.tasks.get(id))
             .find(|t| t.step.task.task_reference_name == name)?;
         Some(match field {
-            "input" => Cow::Borrowed(&*task.input),
-            "output" => Cow::Borrowed(&*task.output),
+            "input" => Cow::Borrowed(&**task.input.value()),
+            "output" => Cow::Borrowed(&**task.output.value()),
             // The other fields are named as in the task's JSON.
             "taskType"
             | "status"

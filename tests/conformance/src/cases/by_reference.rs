@@ -7,7 +7,7 @@ use crate::{
     suite::{EVERYWHERE, cases_on},
 };
 
-cases_on! { EVERYWHERE; merging, nothing_to_update, bad_status, synchronous }
+cases_on! { EVERYWHERE; merging, without_a_worker, nothing_to_update, bad_status, synchronous }
 
 async fn merging(ctx: Ctx) -> anyhow::Result<()> {
     let work = ctx.work(json!({})).await?;
@@ -31,6 +31,20 @@ async fn merging(ctx: Ctx) -> anyhow::Result<()> {
         workflow["tasks"][0]["workerId"],
         json!("somebody")
     );
+    Ok(())
+}
+
+/// The one that polled it stays.
+async fn without_a_worker(ctx: Ctx) -> anyhow::Result<()> {
+    let work = ctx.work(json!({})).await?;
+    let (id, task) = work.start_and_poll().await?;
+    let path = format!("/tasks/{id}/ref/FAILED");
+    let answer = ctx.post(&path, &json!({ "q": 1 })).await?.ok()?;
+    same!("answer", json!(answer.text), task["taskId"]);
+    let failed = work.now(&task).await?;
+    same!("status", failed["status"], json!("FAILED"));
+    same!("worker", failed["workerId"], json!("me"));
+    same!("output", failed["outputData"], json!({ "q": 1 }));
     Ok(())
 }
 
@@ -62,7 +76,11 @@ async fn bad_status(ctx: Ctx) -> anyhow::Result<()> {
     let answer = ctx
         .post(&format!("/tasks/{id}/ref/DONE"), &json!({}))
         .await?;
-    answer.is_error(500, "DONE")
+    answer.is_error(500, "DONE")?;
+    // Whose path is a poll's.
+    ctx.post("/tasks/poll/batch/x", &json!({}))
+        .await?
+        .is_error(500, "[x]")
 }
 
 async fn synchronous(ctx: Ctx) -> anyhow::Result<()> {

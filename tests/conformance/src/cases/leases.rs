@@ -15,7 +15,9 @@ cases_on! { EVERYWHERE;
     silence_is_a_retry, found_without_being_asked, silence_without_retries, alert_only_changes_nothing,
     extending_keeps_it, extending_ignores_the_rest, extending_what_has_ended, task_timeout_beats_a_lease,
     poll_timeout_in_the_queue, poll_timeout_by_handing_back, poll_timeout_retries,
-    poll_timeout_alert_only, poll_timeout_way_round,
+    poll_timeout_alert_only, poll_timeout_way_round, task_timeout_is_a_retry, total_timeout,
+    extending_in_vain;
+    &[Kind::Embedded, Kind::EmbeddedSql, Kind::Redis]; found_late_in_a_workflow;
 }
 
 /// Evaluates the workflow until it looks so.
@@ -62,9 +64,9 @@ async fn silence_is_a_retry(ctx: Ctx) -> anyhow::Result<()> {
 /// Soon after a start every server finds it; later those on SQL take a minute or two.
 async fn found_without_being_asked(ctx: Ctx) -> anyhow::Result<()> {
     let work = ctx.work(json!({ "responseTimeoutSeconds": 2 })).await?;
-    let (_, task) = work.start_and_poll().await?;
     let began = Instant::now();
-    let patience = if ctx.kind == Kind::Sqlite { 40 } else { 15 };
+    let (_, task) = work.start_and_poll().await?;
+    let patience = if ctx.kind.is_prompt() { 15 } else { 60 };
     let again = eventually(
         "a second attempt",
         Duration::from_secs(patience),
@@ -78,6 +80,19 @@ async fn found_without_being_asked(ctx: Ctx) -> anyhow::Result<()> {
         took >= Duration::from_millis(1900),
         "already after {took:?}"
     );
+    Ok(())
+}
+
+/// And however old the workflow is. Those on SQL look again only after a minute or two.
+async fn found_late_in_a_workflow(ctx: Ctx) -> anyhow::Result<()> {
+    let work = ctx.work(json!({ "responseTimeoutSeconds": 2 })).await?;
+    let id = work.start(json!(1)).await?;
+    // By then the server's sweeper has looked at it once.
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    let task = work.poll().await?;
+    same!("workflow", task["workflowInstanceId"], json!(id));
+    let again = work.poll_soon().await?;
+    same!("of", again["retriedTaskId"], task["taskId"]);
     Ok(())
 }
 
@@ -158,6 +173,58 @@ async fn task_timeout_beats_a_lease(ctx: Ctx) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn task_timeout_is_a_retry(ctx: Ctx) -> anyhow::Result<()> {
+    let def = json!({ "responseTimeoutSeconds": 2, "timeoutSeconds": 2, "timeoutPolicy": "RETRY" });
+    let work = ctx.work(def).await?;
+    let (id, task) = work.start_and_poll().await?;
+    eventually("the task times out", SOON, async || {
+        extend(&work, &task).await?;
+        ctx.decide(&id).await?;
+        let seen = work.statuses(&id).await?;
+        anyhow::ensure!(
+            seen.0 == "RUNNING" && seen.1 == ["TIMED_OUT", "SCHEDULED"],
+            "{seen:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    let again = work.poll_soon().await?;
+    same!("attempt", again["retryCount"], json!(1));
+    says!(
+        again["reasonForIncompletion"].as_str().unwrap_or_default(),
+        "Task timed out after 2 seconds"
+    );
+    Ok(())
+}
+
+/// It spans all attempts, and ends them whatever the policy.
+async fn total_timeout(ctx: Ctx) -> anyhow::Result<()> {
+    let work = ctx
+        .work(json!({ "totalTimeoutSeconds": 2, "timeoutPolicy": "RETRY" }))
+        .await?;
+    let id = work.start(json!(1)).await?;
+    decided(&work, &id, "TIMED_OUT", &["TIMED_OUT"]).await?;
+    let reason = ctx.workflow(&id).await?["reasonForIncompletion"].clone();
+    says!(
+        reason.as_str().unwrap_or_default(),
+        "exceeded total timeout of 2 seconds"
+    );
+    Ok(())
+}
+
+/// The server takes an extension of what it has given up, and says nothing.
+async fn extending_in_vain(ctx: Ctx) -> anyhow::Result<()> {
+    let work = ctx.work(json!({ "responseTimeoutSeconds": 1 })).await?;
+    let (id, task) = work.start_and_poll().await?;
+    decided(&work, &id, "RUNNING", &["TIMED_OUT", "SCHEDULED"]).await?;
+    extend(&work, &task).await?;
+    same!("task", work.now(&task).await?["status"], json!("TIMED_OUT"));
+    ctx.client().terminate_workflow(&id, "enough").await?;
+    extend(&work, &task).await?;
+    work.reaches(&id, "TERMINATED", &["TIMED_OUT", "CANCELED"])
+        .await
+}
+
 async fn poll_timeout_in_the_queue(ctx: Ctx) -> anyhow::Result<()> {
     let work = ctx.work(json!({ "pollTimeoutSeconds": 1 })).await?;
     let id = work.start(json!(1)).await?;
@@ -216,7 +283,7 @@ async fn poll_timeout_way_round(ctx: Ctx) -> anyhow::Result<()> {
     let (work, id, task) = held_beyond_poll_timeout(&ctx, "TIME_OUT_WF").await?;
     work.hand_back(&task, 3).await?;
     work.reaches(&id, "RUNNING", &["SCHEDULED"]).await?;
-    if ctx.kind != Kind::Sqlite {
+    if ctx.kind.is_prompt() {
         return work.reaches(&id, "TIMED_OUT", &["TIMED_OUT"]).await;
     }
     let again = work.poll_soon().await?;

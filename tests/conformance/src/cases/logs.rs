@@ -1,6 +1,6 @@
 //! Task logs. A server without an index, as on Redis, takes them and loses them.
 
-use harness::eventually;
+use harness::{eventually, unique};
 use serde_json::{Value, json};
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     work::SOON,
 };
 
-cases_on! { EVERYWHERE; added, of_an_update }
+cases_on! { EVERYWHERE; added, of_nobody, of_a_form, of_an_update }
 
 async fn lines(ctx: &Ctx, task: &Value) -> anyhow::Result<Vec<Value>> {
     let path = format!("/tasks/{}/log", task["taskId"].as_str().unwrap_or_default());
@@ -60,6 +60,37 @@ async fn added(ctx: Ctx) -> anyhow::Result<()> {
         anyhow::ensure!(lines[0]["createdTime"].as_i64() > Some(0));
         let read = ctx.client().task_logs(id).await?;
         same!("by the client", read.len(), 2);
+    }
+    Ok(())
+}
+
+/// Nothing checks that there is such a task, nor how long a line is.
+async fn of_nobody(ctx: Ctx) -> anyhow::Result<()> {
+    let task = json!({ "taskId": unique("nobody") });
+    let path = format!("/tasks/{}/log", task["taskId"].as_str().unwrap_or_default());
+    let post = reqwest::Method::POST;
+    let long = "x".repeat(600_000);
+    ctx.send_raw(post, &path, "text/plain", long.clone())
+        .await?
+        .ok()?;
+    let lines = kept(&ctx, &task, 1).await?;
+    if ctx.kind.keeps_logs() {
+        same!("all of it", lines[0]["log"] == json!(long), true);
+    }
+    Ok(())
+}
+
+/// What many clients send by default is read as a form, and not kept as it was.
+async fn of_a_form(ctx: Ctx) -> anyhow::Result<()> {
+    let task = json!({ "taskId": unique("form") });
+    let path = format!("/tasks/{}/log", task["taskId"].as_str().unwrap_or_default());
+    let form = "application/x-www-form-urlencoded";
+    ctx.send_raw(reqwest::Method::POST, &path, form, "some text")
+        .await?
+        .ok()?;
+    let lines = kept(&ctx, &task, 1).await?;
+    if ctx.kind.keeps_logs() {
+        same!("line", lines[0]["log"], json!("some+text="));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::{
     suite::{EVERYWHERE, cases_on},
 };
 
-cases_on! { EVERYWHERE; health, unknown_paths, wrong_methods, connections_close_now_and_then }
+cases_on! { EVERYWHERE; health, unknown_paths, wrong_methods }
 
 async fn health(ctx: Ctx) -> anyhow::Result<()> {
     let health = ctx.get("/health").await?.ok()?.json();
@@ -31,12 +31,4 @@ async fn unknown_paths(ctx: Ctx) -> anyhow::Result<()> {
 async fn wrong_methods(ctx: Ctx) -> anyhow::Result<()> {
     let answer = ctx.call(Method::DELETE, "/tasks").await?;
     answer.is_error(405, "Request method 'DELETE' is not supported")
-}
-
-/// Every hundredth answer of a connection closes it; a client must not mind.
-async fn connections_close_now_and_then(ctx: Ctx) -> anyhow::Result<()> {
-    for _ in 0..220 {
-        ctx.get("/tasks/queue/size?taskType=nobody").await?.ok()?;
-    }
-    Ok(())
 }

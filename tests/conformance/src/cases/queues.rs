@@ -6,13 +6,13 @@ use harness::{eventually, unique};
 use serde_json::json;
 
 use crate::{
-    Ctx, Kind,
+    Ctx,
     suite::{EVERYWHERE, cases_on},
 };
 
 cases_on! { EVERYWHERE;
     a_size_through_a_life, sizes, mistakes, all, all_verbose, poll_data, poll_data_of_a_running_poll,
-    requeue,
+    all_poll_data, requeue,
 }
 
 async fn a_size_through_a_life(ctx: Ctx) -> anyhow::Result<()> {
@@ -45,6 +45,7 @@ async fn sizes(ctx: Ctx) -> anyhow::Result<()> {
     let in_domain = format!("dom:{name}");
     same!("sizes", sizes, json!({ name: 1, in_domain: 1, &nobody: 0 }));
     for (parameters, expected) in [
+        ("taskType=".to_owned(), "0"),
         (format!("taskType={name}"), "1"),
         (format!("taskType={name}&domain="), "1"),
         (format!("taskType={name}&domain=dom"), "1"),
@@ -78,6 +79,14 @@ async fn all(ctx: Ctx) -> anyhow::Result<()> {
     let all = ctx.get("/tasks/queue/all").await?.ok()?.json();
     same!("default", all[&work.name], json!(2));
     same!("in a domain", all[format!("dom:{}", work.name)], json!(1));
+    let (one, other) = (work.poll().await?, work.poll().await?);
+    work.hand_back(&one, 60).await?;
+    let all = ctx.get("/tasks/queue/all").await?.ok()?.json();
+    same!("delayed is counted", all[&work.name], json!(1));
+    work.complete(&one).await?;
+    work.complete(&other).await?;
+    let all = ctx.get("/tasks/queue/all").await?.ok()?.json();
+    same!("empty ones stay", all[&work.name], json!(0));
     Ok(())
 }
 
@@ -85,7 +94,7 @@ async fn all_verbose(ctx: Ctx) -> anyhow::Result<()> {
     let work = ctx.work(json!({})).await?;
     work.start(json!(1)).await?;
     let answer = ctx.get("/tasks/queue/all/verbose").await?;
-    if ctx.kind == Kind::Redis {
+    if !ctx.kind.is_sql() {
         return answer.is_error(500, "Null key for a Map not allowed in JSON");
     }
     let all = answer.ok()?.json();
@@ -152,6 +161,21 @@ async fn poll_data_of_a_running_poll(ctx: Ctx) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn all_poll_data(ctx: Ctx) -> anyhow::Result<()> {
+    let work = ctx.work(json!({})).await?;
+    work.batch("workerid=w&count=1&timeout=0").await?;
+    let rows = ctx.get("/tasks/queue/polldata/all").await?.ok()?.json();
+    let rows = rows.as_array().cloned().unwrap_or_default();
+    let mut ours = rows.iter().filter(|r| r["queueName"] == json!(work.name));
+    same!(
+        "worker",
+        ours.next().map(|r| r["workerId"].clone()),
+        Some(json!("w"))
+    );
+    same!("another row", ours.next(), None);
+    Ok(())
+}
+
 /// What is in progress comes a second time: a duplicate.
 async fn requeue(ctx: Ctx) -> anyhow::Result<()> {
     let work = ctx.work(json!({})).await?;
@@ -166,5 +190,8 @@ async fn requeue(ctx: Ctx) -> anyhow::Result<()> {
     .await?;
     same!("task", again["taskId"], task["taskId"]);
     same!("polls", again["pollCount"], json!(2));
+    let nobody = format!("/tasks/queue/requeue/{}", unique("nobody"));
+    let answer = ctx.post(&nobody, &json!({})).await?.ok()?;
+    same!("of nobody", answer.text, "0");
     Ok(())
 }

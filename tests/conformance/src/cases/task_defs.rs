@@ -5,13 +5,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    Ctx, Kind,
+    Ctx, Work,
     suite::{EVERYWHERE, cases_on},
 };
 
 cases_on! { EVERYWHERE;
     defaults, unknown, posting_replaces, putting_keeps_create_time, rules, all_or_nothing,
-    what_is_let_pass, unreadable, deleting, running_workflows_keep_theirs,
+    what_is_let_pass, a_slash_in_a_name, unreadable, deleting, running_workflows_keep_theirs,
 }
 
 const DEFS: &str = "/metadata/taskdefs";
@@ -64,10 +64,20 @@ async fn posting_replaces(ctx: Ctx) -> anyhow::Result<()> {
     let name = unique("twice");
     let def = json!([{ "name": name, "description": "first", "retryCount": 7 }]);
     ctx.post(DEFS, &def).await?.ok()?;
+    let first = read(&ctx, &name).await?;
+    ctx.send(Method::PUT, DEFS, &def[0]).await?.ok()?;
     ctx.post(DEFS, &json!([{ "name": name }])).await?.ok()?;
     let def = read(&ctx, &name).await?;
     same!("description", def["description"], Value::Null);
     same!("retryCount", def["retryCount"], json!(3));
+    same!("updateTime", def["updateTime"], json!(0));
+    same!("updatedBy", def["updatedBy"], Value::Null);
+    anyhow::ensure!(
+        def["createTime"].as_i64() > first["createTime"].as_i64(),
+        "created anew: {} after {}",
+        def["createTime"],
+        first["createTime"]
+    );
     Ok(())
 }
 
@@ -193,6 +203,34 @@ async fn what_is_let_pass(ctx: Ctx) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// It can be registered and scheduled, and nobody can ever poll it.
+async fn a_slash_in_a_name(ctx: Ctx) -> anyhow::Result<()> {
+    let name = unique("a/b");
+    ctx.post(DEFS, &json!([{ "name": name }])).await?.ok()?;
+    let tasks = json!([{ "name": name, "taskReferenceName": "ref" }]);
+    let workflow = unique("slash");
+    ctx.define(&json!({ "name": workflow, "tasks": tasks }))
+        .await?;
+    ctx.start(&json!({ "name": workflow })).await?;
+    let work = Work::new(ctx.clone(), name.replace('/', "%2F"));
+    same!("size", work.size_of(&name).await?, 1);
+    for path in ["/tasks/poll/", "/tasks/poll/batch/", "/metadata/taskdefs/"] {
+        let answer = ctx.get(&format!("{path}{}", work.name)).await?;
+        same!(path, answer.status, 400);
+        says!(answer.kind, "text/html");
+        says!(answer.text, "Bad Request");
+    }
+    for (path, status) in [
+        ("/tasks/poll/", 405),
+        ("/tasks/poll/batch/", 404),
+        ("/metadata/taskdefs/", 404),
+    ] {
+        let answer = ctx.get(&format!("{path}{name}")).await?;
+        answer.is_error(status, "")?;
+    }
+    Ok(())
+}
+
 async fn unreadable(ctx: Ctx) -> anyhow::Result<()> {
     let def = json!({ "name": unique("x") });
     let unknown_word = json!([{ "name": unique("x"), "retryLogic": "NEVER" }]);
@@ -228,7 +266,7 @@ async fn deleting(ctx: Ctx) -> anyhow::Result<()> {
     work.poll().await?;
     work.poll().await?;
     let again = ctx.call(Method::DELETE, &path).await?;
-    let status = if ctx.kind == Kind::Sqlite { 500 } else { 404 };
+    let status = if ctx.kind.is_sql() { 500 } else { 404 };
     again.is_error(status, "o such task definition")
 }
 

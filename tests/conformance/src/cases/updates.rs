@@ -6,15 +6,15 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    Ctx, Work,
+    Answer, Ctx, Work,
     suite::{EVERYWHERE, cases_on},
 };
 
 cases_on! { EVERYWHERE;
     completed, terminal_error, canceled, handed_back, without_output_it_is_wiped, hidden_for_a_while,
     lenient, first_wins, many_at_once, after_termination, by_another_worker, of_another_workflow,
-    never_polled, answer_is_plain_text, unknown_ids, missing_ids, bad_statuses, unreadable, too_large,
-    version_two, version_two_mistakes,
+    never_polled, answer_is_plain_text, unknown_ids, missing_ids, bad_statuses, unreadable, compressed,
+    version_two, version_two_after_failures, version_two_in_a_domain, version_two_mistakes,
 }
 
 async fn completed(ctx: Ctx) -> anyhow::Result<()> {
@@ -313,54 +313,60 @@ async fn unreadable(ctx: Ctx) -> anyhow::Result<()> {
     work.reaches(&id, "RUNNING", &["IN_PROGRESS"]).await
 }
 
-async fn too_large(ctx: Ctx) -> anyhow::Result<()> {
-    let work = ctx.work(json!({})).await?;
-    let (id, task) = work.start_and_poll().await?;
-    let output = json!({ "big": "x".repeat(11 * 1024 * 1024) });
-    work.update(
-        &task,
-        json!({ "status": "COMPLETED", "outputData": output }),
-    )
-    .await?;
-    work.reaches(&id, "FAILED", &["FAILED_WITH_TERMINAL_ERROR"])
-        .await?;
-    let task = work.now(&task).await?;
-    let reason = task["reasonForIncompletion"].as_str().unwrap_or_default();
-    says!(
-        reason,
-        "is greater than the permissible limit: 10485760 bytes"
-    );
-    same!("output", task["outputData"], json!({}));
+/// Bodies cannot be compressed, nor are answers.
+async fn compressed(ctx: Ctx) -> anyhow::Result<()> {
+    // `{}` by gzip.
+    const BODY: [u8; 22] = [
+        0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xab, 0xae, 5, 0, 0x43, 0xbf, 0xa6, 0xa3, 2, 0, 0, 0,
+    ];
+    let http = reqwest::Client::new();
+    let request = http
+        .post(ctx.url("/tasks"))
+        .header("content-type", "application/json")
+        .header("content-encoding", "gzip")
+        .body(BODY.to_vec());
+    ctx.request(request)
+        .await?
+        .is_error(500, "JSON parse error")?;
+    let request = http
+        .get(ctx.url("/metadata/taskdefs"))
+        .header("accept-encoding", "gzip, deflate, br");
+    let response = request.send().await?;
+    same!("status", response.status().as_u16(), 200);
+    let encoding = response.headers().get("content-encoding");
+    same!("encoding", encoding, None);
     Ok(())
+}
+
+/// Reports by `update-v2`, as the worker `v2`.
+async fn update_v2(ctx: &Ctx, task: &Value, fields: Value) -> anyhow::Result<Answer> {
+    let mut body = json!({ "workflowInstanceId": task["workflowInstanceId"], "taskId": task["taskId"], "workerId": "v2" });
+    if let (Some(body), Value::Object(fields)) = (body.as_object_mut(), fields) {
+        body.extend(fields);
+    }
+    ctx.post("/tasks/update-v2", &body).await
 }
 
 async fn version_two(ctx: Ctx) -> anyhow::Result<()> {
     let work = ctx.work(json!({})).await?;
     work.start_many(3).await?;
     let task = work.poll().await?;
-    let update = |task: &Value, fields: Value| {
-        let mut body = json!({ "workflowInstanceId": task["workflowInstanceId"], "taskId": task["taskId"], "workerId": "v2" });
-        if let (Some(body), Value::Object(fields)) = (body.as_object_mut(), fields) {
-            body.extend(fields);
-        }
-        let ctx = ctx.clone();
-        async move { ctx.post("/tasks/update-v2", &body).await }
-    };
-    let next = update(&task, json!({ "status": "COMPLETED" }))
+    let next = update_v2(&ctx, &task, json!({ "status": "COMPLETED" }))
         .await?
         .ok()?
         .json();
     same!("next one's worker", next["workerId"], json!("v2"));
     anyhow::ensure!(next["taskId"] != task["taskId"]);
-    let lease = update(&next, json!({ "extendLease": true })).await?;
+    let lease = update_v2(&ctx, &next, json!({ "extendLease": true })).await?;
     same!("a lease brings nothing", lease.status, 204);
-    let back = update(
+    let back = update_v2(
+        &ctx,
         &next,
         json!({ "status": "IN_PROGRESS", "callbackAfterSeconds": 60 }),
     )
     .await?;
     same!("handing back brings nothing", back.status, 204);
-    let again = update(&task, json!({ "status": "COMPLETED" }))
+    let again = update_v2(&ctx, &task, json!({ "status": "COMPLETED" }))
         .await?
         .ok()?
         .json();
@@ -368,8 +374,47 @@ async fn version_two(ctx: Ctx) -> anyhow::Result<()> {
         again["taskId"] != next["taskId"],
         "after an ended task it still polls"
     );
-    let none = update(&again, json!({ "status": "COMPLETED" })).await?;
+    let began = Instant::now();
+    let none = update_v2(&ctx, &again, json!({ "status": "COMPLETED" })).await?;
     same!("empty", (none.status, &*none.text), (204, ""));
+    let took = began.elapsed();
+    anyhow::ensure!(
+        took >= Duration::from_millis(80),
+        "an empty queue is waited at; {took:?}"
+    );
+    Ok(())
+}
+
+async fn version_two_after_failures(ctx: Ctx) -> anyhow::Result<()> {
+    let work = ctx.work(json!({ "retryCount": 0 })).await?;
+    work.start_many(3).await?;
+    let first = work.poll().await?;
+    let fields = json!({ "status": "FAILED", "workerId": null });
+    let second = update_v2(&ctx, &first, fields).await?.ok()?.json();
+    anyhow::ensure!(second["taskId"] != first["taskId"], "{second}");
+    same!("nobody is its worker", second["workerId"], Value::Null);
+    let fields = json!({ "status": "FAILED_WITH_TERMINAL_ERROR" });
+    let third = update_v2(&ctx, &second, fields).await?.ok()?.json();
+    same!("worker", third["workerId"], json!("v2"));
+    same!("polls", third["pollCount"], json!(1));
+    Ok(())
+}
+
+/// It polls where the task came from.
+async fn version_two_in_a_domain(ctx: Ctx) -> anyhow::Result<()> {
+    let work = ctx.work(json!({})).await?;
+    for domain in ["d1", "d1", "d2"] {
+        work.start_in(domain).await?;
+    }
+    work.start(json!(1)).await?;
+    let first = work.batch("domain=d1&count=1&timeout=1000").await?;
+    same!("first", first.len(), 1);
+    let completed = json!({ "status": "COMPLETED" });
+    let second = update_v2(&ctx, &first[0], completed.clone()).await?;
+    let second = second.ok()?.json();
+    same!("domain", second["domain"], json!("d1"));
+    let none = update_v2(&ctx, &second, completed).await?;
+    same!("nothing else is there", none.status, 204);
     Ok(())
 }
 

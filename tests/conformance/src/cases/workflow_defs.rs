@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    Ctx, Kind,
+    Ctx,
     suite::{EVERYWHERE, cases_on},
 };
 
@@ -73,7 +73,7 @@ async fn unknown(ctx: Ctx) -> anyhow::Result<()> {
     let gone = ctx
         .call(Method::DELETE, &format!("{DEFS}/{name}/1"))
         .await?;
-    let status = if ctx.kind == Kind::Sqlite { 500 } else { 404 };
+    let status = if ctx.kind.is_sql() { 500 } else { 404 };
     gone.is_error(
         status,
         &format!("o such workflow definition: {name} version: 1"),
@@ -97,8 +97,9 @@ async fn rules(ctx: Ctx) -> anyhow::Result<()> {
     http["tasks"][0]["inputParameters"] =
         json!({ "evaluatorType": "javascript", "expression": "1" });
     let answer = ctx.post(DEFS, &http).await?;
-    match ctx.kind {
-        Kind::Redis | Kind::Sqlite => answer.ok().map(drop),
-        Kind::Embedded | Kind::EmbeddedSql => answer.is_error(400, "tasks of type INLINE"),
+    if ctx.kind.is_embedded() {
+        answer.is_error(400, "tasks of type INLINE")
+    } else {
+        answer.ok().map(drop)
     }
 }
