@@ -13,6 +13,7 @@ mod payloads;
 mod polls;
 mod queues;
 mod retries;
+mod sidecar;
 mod task_defs;
 mod updates;
 mod workflow_defs;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         mistakes::CASES,
         payloads::CASES,
         connections::CASES,
+        sidecar::CASES,
     ]
     .into_iter()
     .flatten()
