@@ -10,6 +10,7 @@ mod check;
 mod cases;
 mod ctx;
 mod kind;
+mod rows;
 mod suite;
 mod work;
 

@@ -9,7 +9,7 @@ use tokio::{
     sync::{OnceCell, Semaphore},
 };
 
-use crate::{Ctx, Kind, cases};
+use crate::{Ctx, Kind, cases, rows};
 
 /// No case takes longer.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -118,7 +118,7 @@ pub fn run() -> Conclusion {
             })
         })
         .collect();
-    let mut trials = Vec::new();
+    let mut trials = rows::trials();
     for slot in &slots {
         let cases = cases::all().filter(|case| case.on.contains(&slot.kind));
         let of_kind: Vec<Trial> = cases
