@@ -174,11 +174,9 @@ fn config(template: &PodTemplate, worker_id: String, port: u16) -> Result<Config
     }
     let declared: u16 = told("HANDLER_PORT").unwrap_or("8080").parse()?;
     // A probe on another port than the handler's has no counterpart here.
-    if let Probe::Http(mut url) = Probe::parse(told("HANDLER_PROBE").unwrap_or("tcp"), declared)?
-        && url.port_or_known_default() == Some(declared)
-        && url.set_port(Some(port)).is_ok()
-    {
-        config.handler.probe = Probe::Http(url);
+    let probe = Probe::parse(told("HANDLER_PROBE").unwrap_or("tcp"), declared)?;
+    if let Some(probe) = probe.moved(declared, port) {
+        config.handler.probe = probe;
     }
     Ok(config)
 }

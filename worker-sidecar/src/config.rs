@@ -285,6 +285,19 @@ impl Probe {
     }
 }
 
+impl Probe {
+    /// An http probe of port `from` on port `to` instead; none for other probes.
+    pub fn moved(&self, from: u16, to: u16) -> Option<Self> {
+        let Self::Http(uri) = self else { return None };
+        let host = uri
+            .host()
+            .filter(|_| uri.port_u16().unwrap_or(80) == from)?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let moved = format!("http://{host}:{to}{path}").parse().ok()?;
+        Some(Self::Http(moved))
+    }
+}
+
 impl FromStr for Payload {
     type Err = Invalid;
 
@@ -475,6 +488,13 @@ mod tests {
         assert_eq!(
             Probe::parse(url, 8080),
             Ok(Probe::Http(url.parse().unwrap()))
+        );
+        let probe = Probe::Http(url.parse().unwrap());
+        let moved = "http://127.0.0.1:10/ready".parse().unwrap();
+        assert_eq!(probe.moved(9, 10), Some(Probe::Http(moved)));
+        assert_eq!(
+            (probe.moved(8, 10), Probe::Tcp(9).moved(9, 10)),
+            (None, None)
         );
         for bad in [
             "",
