@@ -138,6 +138,7 @@ mod tests {
                 handler_ready: started_up.is_some(),
                 slots: 4,
                 in_flight,
+                spooled: 0,
                 tasks: vec![task],
             },
         }
