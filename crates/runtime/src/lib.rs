@@ -4,12 +4,14 @@
 //! main ──> install_tls_provider, telemetry::init
 //!      ──> admin::serve(listener, router + admin::metrics_route(registry), stop)
 //!      ──> shutdown_signal ──> stop
+//! operator ──> cordon::SigningKey::sign ──> token ──> cordon::PublicKeys::check ──> sidecar
 //! ```
 //!
 //! Nothing here knows Kubernetes or Conductor.
 
 pub mod admin;
 pub mod backoff;
+pub mod cordon;
 mod host;
 mod shutdown;
 pub mod telemetry;
