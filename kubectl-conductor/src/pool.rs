@@ -14,11 +14,14 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
+    net::TcpListener,
     process::{Child, Command},
     task::{JoinHandle, JoinSet},
 };
+use tokio_util::sync::CancellationToken;
 use worker_sidecar::{
     config::{self, Config, HandlerConfig, Probe},
+    local_api,
     pipeline::Sidecar,
 };
 
@@ -133,13 +136,17 @@ impl Pod {
         let config = config(template, name.clone(), port)?;
         let grace = config.grace;
         let sidecar = Sidecar::new(config, &prometheus::Registry::new())?;
+        let local = std::net::TcpListener::bind("127.0.0.1:0")?;
+        local.set_nonblocking(true)?;
         let process = Process {
             name,
             command: template.command.clone(),
             env: template.env.clone(),
             port,
+            local_api: operator::worker::local_api(local.local_addr()?.port()),
         };
-        let life = tokio::spawn(live(sidecar.clone(), process, grace));
+        let local = TcpListener::from_std(local)?;
+        let life = tokio::spawn(live(sidecar.clone(), process, local, grace));
         Ok(Self {
             id,
             created: Instant::now(),
@@ -190,7 +197,20 @@ fn free_port() -> Result<u16> {
 }
 
 /// A pod's life: the handler runs until the sidecar has drained.
-async fn live(sidecar: Arc<Sidecar>, process: Process, grace: Duration) {
+async fn live(sidecar: Arc<Sidecar>, process: Process, local: TcpListener, grace: Duration) {
+    let over = CancellationToken::new();
+    let router = local_api::router(sidecar.clone());
+    let serve = runtime::admin::serve(local, router, over.clone().cancelled_owned());
+    let pod = async {
+        work(sidecar, &process, grace).await;
+        over.cancel();
+    };
+    if let ((), Err(error)) = tokio::join!(pod, serve) {
+        eprintln!("[{}] the local task API: {error}", process.name);
+    }
+}
+
+async fn work(sidecar: Arc<Sidecar>, process: &Process, grace: Duration) {
     let told = async { sidecar.shutdown_begun().await };
     let mut drained = std::pin::pin!(sidecar.clone().run(told));
     loop {
@@ -231,6 +251,7 @@ struct Process {
     command: String,
     env: Vec<(String, String)>,
     port: u16,
+    local_api: String,
 }
 
 impl Process {
@@ -239,6 +260,7 @@ impl Process {
             .arg("-c")
             .arg(format!("exec {}", self.command))
             .env("PORT", self.port.to_string())
+            .env("CONDUCTOR_SERVER_URL", &self.local_api)
             .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

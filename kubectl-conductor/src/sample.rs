@@ -139,6 +139,7 @@ mod tests {
                 slots: 4,
                 in_flight,
                 spooled: 0,
+                polls_in_flight: 0,
                 tasks: vec![task],
             },
         }

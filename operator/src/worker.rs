@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 pub use connection::Connection;
 pub use duration::{parse_duration, write_duration};
-pub use env::{MOUNT, SPOOL_MOUNT};
+pub use env::{MOUNT, SPOOL_MOUNT, local_api};
 
 /// D/W where only `drainWithin` is written.
 const DRAIN_SHARE: f64 = 0.6;

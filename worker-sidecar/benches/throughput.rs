@@ -154,6 +154,7 @@ async fn idle() -> Result<Used> {
 fn program(base: &str, handler: u16) -> Result<tokio::process::Child> {
     Ok(
         tokio::process::Command::new(env!("CARGO_BIN_EXE_worker-sidecar"))
+            .env("LOCAL_API_PORT", "0")
             .env_clear()
             .env("CONDUCTOR_SERVER_URL", base)
             .env("CONDUCTOR_TASKS", r#"[{"name":"bench"}]"#)

@@ -5,7 +5,8 @@ mod connection;
 use std::{
     fmt::Display,
     io::Write as _,
-    net::{SocketAddr, ToSocketAddrs as _},
+    net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -13,14 +14,20 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use conductor_client::ApiBase;
 use prometheus::Registry;
-use runtime::telemetry::{self, LogFormat};
+use runtime::{
+    cordon::PublicKeys,
+    telemetry::{self, LogFormat},
+};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{
         self, Config, DEFAULT_TERMINAL, HandlerConfig, Payload, Probe, SpoolConfig, StatusSet,
     },
     control,
+    cordon::{self, Access, Keys},
+    local_api,
     pipeline::Sidecar,
 };
 
@@ -153,6 +160,31 @@ pub struct Typed {
         global = true
     )]
     listen: String,
+    /// The port on 127.0.0.1 of the local task API, which the handler may call as it would
+    /// Conductor; 0 for none.
+    #[arg(
+        long,
+        env = "LOCAL_API_PORT",
+        value_name = "PORT",
+        default_value = "2113",
+        global = true
+    )]
+    local_api_port: String,
+    /// The operator's public key (Ed25519, PEM or base64), with which the tokens of /cordon are
+    /// checked. Without a key nobody may cordon this pod.
+    #[arg(long, env = "CORDON_PUBLIC_KEY", value_name = "KEY", global = true)]
+    cordon_public_key: Option<String>,
+    /// A file with that key, which may change while the sidecar runs.
+    #[arg(
+        long,
+        env = "CORDON_PUBLIC_KEY_FILE",
+        value_name = "FILE",
+        global = true
+    )]
+    cordon_public_key_file: Option<PathBuf>,
+    /// The pod's uid, to which the tokens of /cordon are bound besides the worker id.
+    #[arg(long, env = "POD_UID", value_name = "UID", global = true)]
+    pod_uid: Option<String>,
     /// error, warn, info, debug or trace; also per target, as in info,hyper=warn.
     #[arg(
         long,
@@ -190,6 +222,10 @@ pub struct Meant {
     pub config: Config,
     /// Where to serve.
     pub listen: SocketAddr,
+    /// The local task API's port on loopback; 0 for none.
+    pub local_api_port: u16,
+    /// Who may cordon it.
+    pub access: Access,
     /// What to log.
     pub log_level: String,
     /// How to log.
@@ -249,6 +285,8 @@ fn run(meant: Meant) -> anyhow::Result<()> {
     let Meant {
         config,
         listen,
+        local_api_port,
+        access,
         log_level,
         log_format,
     } = meant;
@@ -258,10 +296,15 @@ fn run(meant: Meant) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, listen))
+    runtime.block_on(serve(config, listen, local_api_port, access))
 }
 
-async fn serve(config: Config, listen: SocketAddr) -> anyhow::Result<()> {
+async fn serve(
+    config: Config,
+    listen: SocketAddr,
+    local_api_port: u16,
+    access: Access,
+) -> anyhow::Result<()> {
     let shutdown = runtime::shutdown_signal();
     let listener = TcpListener::bind(listen)
         .await
@@ -274,20 +317,45 @@ async fn serve(config: Config, listen: SocketAddr) -> anyhow::Result<()> {
     let registry = Registry::new();
     let sidecar = Sidecar::new(config, &registry)?;
     let socket = control::Socket::bind(port).context("no socket for `terminating`")?;
-    let router = control::router(sidecar.clone(), registry);
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let router =
+        control::router(sidecar.clone(), registry).merge(cordon::router(sidecar.clone(), access));
+    let local_api = local_api(local_api_port).await?;
+    let over = CancellationToken::new();
     let work = async {
         tokio::select! {
             () = sidecar.clone().run(shutdown) => {}
             never = socket.listen(&sidecar) => match never {},
         }
-        drop(stop);
+        over.cancel();
     };
-    let admin = runtime::admin::serve(listener, router, async {
-        let _ = stopped.await;
-    });
-    let ((), served) = tokio::join!(work, admin);
-    served.context("the admin server")
+    let admin = runtime::admin::serve(listener, router, over.clone().cancelled_owned());
+    let local = async {
+        match local_api {
+            Some(listener) => {
+                let router = local_api::router(sidecar.clone());
+                let stop = over.clone().cancelled_owned();
+                runtime::admin::serve(listener, router, stop).await
+            }
+            None => Ok(()),
+        }
+    };
+    let ((), served, local) = tokio::join!(work, admin, local);
+    served.context("the admin server")?;
+    local.context("the local task API")
+}
+
+/// Loopback alone: it is for the containers of this pod.
+async fn local_api(port: u16) -> anyhow::Result<Option<TcpListener>> {
+    if port == 0 {
+        return Ok(None);
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let listener = listener.with_context(|| {
+        format!(
+            "cannot serve the local task API on 127.0.0.1:{port}; set LOCAL_API_PORT to a free port, or to 0 for none"
+        )
+    })?;
+    Ok(Some(listener))
 }
 
 impl Typed {
@@ -310,6 +378,10 @@ impl Typed {
             spool_size,
             failure_breaker,
             listen: _,
+            local_api_port,
+            cordon_public_key,
+            cordon_public_key_file,
+            pod_uid,
             log_level,
             log_format,
         } = self;
@@ -317,15 +389,21 @@ impl Typed {
         let conductor = CONDUCTOR_URL.read(&conductor, ApiBase::parse)?;
         let tasks = TASKS.required(tasks)?;
         let port = HANDLER_PORT.read(&handler_port, |s| number(s, 1, u16::MAX))?;
+        let worker_id = match worker_id.filter(|id| !id.is_empty()) {
+            Some(id) => id,
+            None => WORKER_ID.required(host_name())?,
+        };
+        let pod_uid = pod_uid.filter(|uid| !uid.is_empty());
+        let access = Access {
+            keys: keys(cordon_public_key, cordon_public_key_file)?,
+            audience: runtime::cordon::audience(&worker_id, pod_uid.as_deref()),
+        };
         Ok(Meant {
             config: Config {
                 conductor: connection.mean(conductor)?,
                 tasks: TASKS.read(&tasks, config::parse_tasks)?,
                 slots: CONCURRENCY.read(&concurrency, |s| number(s, 1, 1000))?,
-                worker_id: match worker_id.filter(|id| !id.is_empty()) {
-                    Some(id) => id,
-                    None => WORKER_ID.required(host_name())?,
-                },
+                worker_id,
                 handler: HandlerConfig {
                     port,
                     probe: PROBE.read(&handler_probe, |s| Probe::parse(s, port))?,
@@ -345,6 +423,8 @@ impl Typed {
                 breaker: BREAKER.read(&failure_breaker, config::parse_breaker)?,
             },
             listen,
+            local_api_port: LOCAL_API_PORT.read(&local_api_port, |s| number(s, 0, u16::MAX))?,
+            access,
             log_format: LOG_FORMAT.read(&log_format, str::parse)?,
             log_level: {
                 LOG_LEVEL.read(&log_level, telemetry::check_level)?;
@@ -362,6 +442,25 @@ impl Typed {
                 .next()
                 .ok_or_else(|| format!("{given:?} is no address"))
         })
+    }
+}
+
+/// The key as it is typed, or the file that holds it.
+fn keys(given: Option<String>, file: Option<PathBuf>) -> Result<Keys, BadValue> {
+    let file = file.filter(|path| !path.as_os_str().is_empty());
+    match (given.filter(|key| !key.is_empty()), file) {
+        (Some(_), Some(_)) => Err(KEY_FILE.bad("given besides CORDON_PUBLIC_KEY".to_owned())),
+        (Some(key), None) => KEY.read(&key, str::parse).map(Keys::Given),
+        (None, Some(path)) => {
+            let read = |name: &str| {
+                let text = std::fs::read_to_string(name).map_err(|e| e.to_string())?;
+                text.parse::<PublicKeys>().map_err(|e| e.to_string())
+            };
+            // It is read again for each request; this tells at once that it cannot be.
+            KEY_FILE.read(&path.to_string_lossy(), read)?;
+            Ok(Keys::File(path))
+        }
+        (None, None) => Ok(Keys::None),
     }
 }
 
@@ -428,6 +527,21 @@ const LISTEN: Setting = setting(
     "--listen",
     "LISTEN",
     "an address and port such as 0.0.0.0:2112",
+);
+const LOCAL_API_PORT: Setting = setting(
+    "--local-api-port",
+    "LOCAL_API_PORT",
+    "a port from 1 to 65535, or 0 for none",
+);
+const KEY: Setting = setting(
+    "--cordon-public-key",
+    "CORDON_PUBLIC_KEY",
+    "the operator's public key in PEM or base64",
+);
+const KEY_FILE: Setting = setting(
+    "--cordon-public-key-file",
+    "CORDON_PUBLIC_KEY_FILE",
+    "the path of a file with the operator's public key in PEM, or the key itself, not both",
 );
 const LOG_LEVEL: Setting = setting(
     "--log-level",
@@ -526,6 +640,7 @@ mod tests {
         assert_eq!(config.handler.terminal, StatusSet::default());
         assert_eq!(config.grace, Duration::from_secs(30));
         assert_eq!(meant.listen.to_string(), "0.0.0.0:2112");
+        assert_eq!(meant.local_api_port, 2113);
         assert_eq!(
             (meant.log_level.as_str(), meant.log_format),
             ("info", LogFormat::Text)
@@ -553,6 +668,8 @@ mod tests {
             "10m",
             "--listen",
             "127.0.0.1:0",
+            "--local-api-port",
+            "0",
             "--log-level",
             "debug",
             "--log-format",
@@ -571,7 +688,10 @@ mod tests {
             (Payload::Input, 1 << 20)
         );
         assert_eq!(config.grace, Duration::from_secs(600));
-        assert_eq!(meant.log_format, LogFormat::Json);
+        assert_eq!(
+            (meant.local_api_port, meant.log_format),
+            (0, LogFormat::Json)
+        );
     }
 
     #[test]
@@ -608,6 +728,19 @@ mod tests {
             ("--payload-limit", "10MB", "PAYLOAD_LIMIT", "10Mi"),
             ("--grace-period", "30", "GRACE_PERIOD", "30s"),
             ("--listen", "2112", "LISTEN", "0.0.0.0:2112"),
+            ("--local-api-port", "api", "LOCAL_API_PORT", "0 for none"),
+            (
+                "--cordon-public-key",
+                "key",
+                "CORDON_PUBLIC_KEY",
+                "PEM or base64",
+            ),
+            (
+                "--cordon-public-key-file",
+                "/no/such/file",
+                "CORDON_PUBLIC_KEY_FILE",
+                "the path of a file",
+            ),
             ("--log-level", "loud", "LOG_LEVEL", "debug"),
             ("--log-format", "xml", "LOG_FORMAT", "json"),
         ] {

@@ -1,6 +1,6 @@
 //! One task from the poll that brought it to its accepted report.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use conductor_client::Task;
 use jiff::Timestamp;
@@ -8,8 +8,9 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     execute,
+    held::{self, Held},
     lane::Lane,
-    lease::{Air, Keeper, Lease},
+    lease::{Keeper, Lease},
     outcome::{Circumstances, End, Ended, Fault, Outcome, judge},
     payload::readable_by_the_server,
     pipeline::Sidecar,
@@ -38,6 +39,7 @@ struct Course<'a> {
     task: &'a Task,
     at: Instant,
     gone: &'a watch::Sender<bool>,
+    held: &'a Held,
 }
 
 impl Sidecar {
@@ -51,7 +53,12 @@ impl Sidecar {
     }
 
     async fn attend_one(&self, number: usize, lane: &Lane, delivery: Delivery) -> Option<Delivery> {
-        let Delivery { task, slot, at } = delivery;
+        let Delivery {
+            task,
+            slot,
+            at,
+            held,
+        } = delivery;
         let wait = first_wait(&task);
         if let Some(wait) = wait {
             lane.metrics.waited(wait);
@@ -62,23 +69,23 @@ impl Sidecar {
             _stay: lane.tally.arrive(at, wait),
         });
         let gone = watch::Sender::new(false);
-        let air = Air::default();
         let course = Course {
             number,
             lane,
             task: &task,
             at,
             gone: &gone,
+            held: &held,
         };
         let work = async {
             let outcome = self.execute(course, has_slot).await;
-            self.report(course, outcome, &air, &mut hold).await
+            self.report(course, outcome, &mut hold).await
         };
         let lease = Lease::of(&task);
-        let keeper = self.keeper(lane);
+        let keep = self.keep_until_settled(course, &lease);
         let sent = tokio::select! {
             sent = work => sent,
-            never = keeper.keep(&lease, &gone, &air) => match never {},
+            never = keep => match never {},
             () = self.shutdown.end() => {
                 self.out_of_time(lane, &lease);
                 Sent::GivenUp
@@ -87,8 +94,10 @@ impl Sidecar {
         let Sent::Accepted(Some(next)) = sent else {
             return None;
         };
+        let task = readable_task(lane, *next)?;
         Some(Delivery {
-            task: readable_task(lane, *next)?,
+            held: self.held().hold(&task),
+            task,
             // Given back when the answer was late.
             slot: match hold {
                 Some(hold) => hold.slot,
@@ -103,6 +112,30 @@ impl Sidecar {
             client: &self.client,
             worker_id: &self.config.worker_id,
             metrics: &lane.metrics,
+        }
+    }
+
+    /// Keeps the lease, unless the task is ended by another's update: then there is none, and
+    /// the call goes on. An update that is in the air may be why the server seems to have given
+    /// the task up.
+    async fn keep_until_settled(&self, course: Course<'_>, lease: &Lease) -> Infallible {
+        let Course {
+            lane, gone, held, ..
+        } = course;
+        let (keeper, lost) = (self.keeper(lane), watch::Sender::new(false));
+        let given_up = Box::pin(async {
+            let mut lost = lost.subscribe();
+            let _ = lost.wait_for(|lost| *lost).await;
+            if held.settled().await.is_none() {
+                gone.send_replace(true);
+            }
+            pending().await
+        });
+        tokio::select! {
+            biased;
+            () = held.settling() => pending().await,
+            never = keeper.keep(lease, &lost, &held.air) => never,
+            never = given_up => never,
         }
     }
 
@@ -207,14 +240,30 @@ impl Sidecar {
         around_poll_timeout(outcome, task.poll_timeout_seconds(), waited)
     }
 
-    async fn report(
-        &self,
-        course: Course<'_>,
-        outcome: Outcome,
-        air: &Air,
-        hold: &mut Option<Hold>,
-    ) -> Sent {
-        let Course { lane, task, at, .. } = course;
+    async fn report(&self, course: Course<'_>, outcome: Outcome, hold: &mut Option<Hold>) -> Sent {
+        let Course {
+            lane,
+            task,
+            at,
+            held,
+            ..
+        } = course;
+        if let Some(status) = held.settled().await {
+            let (task, workflow) = (task.task_id(), task.workflow_id());
+            let answer = outcome.end.as_str();
+            tracing::debug!(
+                task,
+                workflow,
+                ?status,
+                answer,
+                "ended by an update; the answer is ignored"
+            );
+            let outcome = held::outcome(status);
+            lane.tally.ended(&outcome);
+            lane.metrics.ended(&outcome);
+            lane.metrics.answer_ignored();
+            return Sent::Accepted(None);
+        }
         tracing::debug!(
             task = task.task_id(),
             workflow = task.workflow_id(),
@@ -240,9 +289,12 @@ impl Sidecar {
         let report = report(task, name, &self.config.worker_id, outcome, stats::now_ms());
         let metrics = &lane.metrics;
         if !ask {
-            return self.reporter.send(report, air, metrics, hold).await;
+            return self.reporter.send(report, &held.air, metrics, hold).await;
         }
-        let sent = self.reporter.send_and_ask(report, air, metrics, hold).await;
+        let sent = self
+            .reporter
+            .send_and_ask(report, &held.air, metrics, hold)
+            .await;
         let got = usize::from(matches!(sent, Sent::Accepted(Some(_))));
         if got == 0 {
             lane.set_flows(false);

@@ -22,7 +22,7 @@ use crate::pipeline::Sidecar;
 /// How long `/drain` waits for `terminating`. Without it only that one container restarts.
 const ALONE: Duration = Duration::from_secs(3);
 
-/// `/metrics`, `/healthz`, `/readyz`, `/stats` and `/drain`.
+/// `/metrics`, `/healthz`, `/readyz`, `/stats` and `/drain`; `/cordon` is [`crate::cordon`]'s.
 pub fn router(sidecar: Arc<Sidecar>, registry: Registry) -> Router {
     let fresh = middleware::from_fn_with_state(sidecar.clone(), refresh);
     Router::new()
@@ -40,13 +40,15 @@ async fn refresh(State(sidecar): State<Arc<Sidecar>>, request: Request, next: Ne
 }
 
 async fn ready(State(sidecar): State<Arc<Sidecar>>) -> (StatusCode, &'static str) {
-    match (sidecar.is_draining(), sidecar.handler_ready()) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        (false, false) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the handler is not ready\n",
-        ),
-        (false, true) => (StatusCode::OK, "ok\n"),
+    let not_ready = |why| (StatusCode::SERVICE_UNAVAILABLE, why);
+    if sidecar.is_draining() {
+        not_ready("draining\n")
+    } else if sidecar.is_cordoned() && sidecar.is_idle() {
+        not_ready("cordoned and idle\n")
+    } else if !sidecar.handler_ready() {
+        not_ready("the handler is not ready\n")
+    } else {
+        (StatusCode::OK, "ok\n")
     }
 }
 

@@ -5,6 +5,7 @@
 //! Conductor ─┤ poll  ├─> (Task, Slot) ─> execute ─> Outcome ─> report ─> Conductor
 //!            └ rule  ┘        └────── lease ──────────────────────┘    (slot dropped last)
 //! handler: ready? ┘                     outcome: the status table
+//! handler ──> local_api ──> Conductor    (may end a task by itself: held)
 //! ```
 //!
 //! A slot is taken before a poll and travels with the task that the poll brings, so that a
@@ -39,6 +40,10 @@
 //! | `--spool-size` | `SPOOL_SIZE` | 64Mi |
 //! | `--failure-breaker` | `FAILURE_BREAKER` | 90%/20 |
 //! | `--listen` | `LISTEN` | 0.0.0.0:2112 |
+//! | `--cordon-public-key` | `CORDON_PUBLIC_KEY` | none: nobody may cordon it |
+//! | `--cordon-public-key-file` | `CORDON_PUBLIC_KEY_FILE` | none |
+//! | `--pod-uid` | `POD_UID` | none |
+//! | `--local-api-port` | `LOCAL_API_PORT` | 2113; 0 is none |
 //! | `--log-level` | `LOG_LEVEL` | info |
 //! | `--log-format` | `LOG_FORMAT` | text |
 //!
@@ -72,7 +77,9 @@ pub mod task_result;
 pub mod trace;
 
 pub mod gate;
+pub mod held;
 pub mod lease;
+pub mod local_api;
 pub mod record;
 pub mod report;
 pub mod result;
@@ -80,6 +87,7 @@ pub mod spool;
 
 pub mod backoff;
 pub mod control;
+pub mod cordon;
 pub mod metrics;
 pub mod shutdown;
 pub mod sketch;

@@ -80,6 +80,9 @@ pub struct Metrics {
     spool_trouble: IntGaugeVec,
     handler_ready: IntGauge,
     drain_seconds: Gauge,
+    ignored: IntCounterVec,
+    local_requests: IntCounterVec,
+    cordoned: IntGauge,
     reference: Vec<Described>,
 }
 
@@ -118,6 +121,7 @@ pub struct TaskMetrics {
     unreadable: IntCounter,
     not_spooled: IntCounter,
     poison: IntCounterVec,
+    ignored: IntCounter,
 }
 
 #[derive(Debug)]
@@ -189,6 +193,9 @@ impl Metrics {
             spool_trouble: r.int_gauge("worker_spool_trouble", "1 while the spool takes no results and no tasks are polled: full or broken.", &["trouble"])?,
             handler_ready: r.one(IntGauge::new("worker_handler_ready", "1 while the handler takes calls.")?, "gauge")?,
             drain_seconds: r.one(Gauge::new("worker_drain_seconds", "How long the shutdown has taken so far; 0 before it.")?, "gauge")?,
+            ignored: r.counter("worker_answers_ignored_total", "Answers of the handler that counted for nothing: the task had been ended by an update over the local task API.", &[TYPE])?,
+            local_requests: r.counter("worker_local_api_requests_total", "Requests to the local task API, by call (other for none that it has) and HTTP status.", &["call", "status"])?,
+            cordoned: r.one(IntGauge::new("worker_cordoned", "1 while the operator has told the worker to take no more work.")?, "gauge")?,
             reference: r.reference,
         })
     }
@@ -246,6 +253,7 @@ impl Metrics {
             unreadable: self.unreadable.with_label_values(t),
             not_spooled: self.not_spooled.with_label_values(t),
             poison: self.poison.clone(),
+            ignored: self.ignored.with_label_values(t),
         }
     }
 
@@ -287,9 +295,17 @@ impl Metrics {
     }
 
     /// The other things that are not counted but read. Before each scrape.
-    pub fn refresh(&self, handler_ready: bool, draining_for: Duration) {
+    pub fn refresh(&self, handler_ready: bool, draining_for: Duration, cordoned: bool) {
         self.handler_ready.set(i64::from(handler_ready));
         self.drain_seconds.set(draining_for.as_secs_f64());
+        self.cordoned.set(i64::from(cordoned));
+    }
+
+    /// A request to the local task API was answered; `call` is a word of an enum.
+    pub fn local_request(&self, call: &str, status: u16) {
+        self.local_requests
+            .with_label_values(&[call, &status.to_string()])
+            .inc();
     }
 
     /// Every metric, in order of their names.
@@ -400,6 +416,11 @@ impl TaskMetrics {
         self.results
             .with_label_values(&[self.task_type.as_str(), "lost"])
             .inc();
+    }
+
+    /// The handler answered about a task that had been ended by an update.
+    pub fn answer_ignored(&self) {
+        self.ignored.inc();
     }
 
     /// An attempt to extend a lease ended.

@@ -14,9 +14,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
+    cordon::Cordon,
     execute::Executor,
     gate::Gate,
     handler::Handler,
+    held::HeldTasks,
     lane::Lane,
     lease::{Air, Keeper},
     metrics::Metrics,
@@ -97,6 +99,8 @@ impl Sidecar {
             intake: Arc::new(Intake {
                 handler: Arc::new(Handler::new(&config.handler)),
                 spool,
+                cordon: Cordon::default(),
+                held: HeldTasks::default(),
             }),
             slots: Arc::new(Slots::new(config.slots, caps)),
             lanes,
@@ -258,12 +262,7 @@ impl Sidecar {
     /// A snapshot.
     pub fn stats(&self) -> Stats {
         let (total, in_flight) = (self.slots.total(), self.in_flight());
-        let spooled = self
-            .intake
-            .spool
-            .as_ref()
-            .map_or(0, |spool| spool.results());
-        let spooled = usize::try_from(spooled).unwrap_or(usize::MAX);
+        let spooled = self.spooled();
         let tasks = self.lanes.iter().enumerate().map(|(i, lane)| {
             let slots = self.slots.cap(i);
             // By the tasks: a slot that only a waiting poll holds is free.
@@ -276,11 +275,12 @@ impl Sidecar {
             started_at: self.started_at,
             observed_at: stats::now_ms(),
             draining: self.is_draining(),
-            cordoned: false,
+            cordoned: self.is_cordoned(),
             handler_ready: self.handler_ready(),
             slots: total,
             in_flight: in_flight + spooled,
             spooled,
+            polls_in_flight: self.intake.cordon.polls(),
             tasks: tasks.collect(),
         }
     }
@@ -292,7 +292,7 @@ impl Sidecar {
             .limits()
             .map_or(Duration::ZERO, |limits| limits.began.elapsed());
         self.metrics
-            .refresh(self.intake.handler.is_ready(), draining_for);
+            .refresh(self.handler_ready(), draining_for, self.is_cordoned());
         if let Some(spool) = &self.intake.spool {
             self.metrics.set_spool(spool);
         }
@@ -323,9 +323,51 @@ impl Sidecar {
         self.shutdown.limits().is_some()
     }
 
-    /// Whether it takes work.
+    /// How many results lie in the spool.
+    fn spooled(&self) -> usize {
+        let spooled = self
+            .intake
+            .spool
+            .as_ref()
+            .map_or(0, |spool| spool.results());
+        usize::try_from(spooled).unwrap_or(usize::MAX)
+    }
+
+    /// Stops its polls for a while.
+    pub fn cordon(&self) -> &Cordon {
+        &self.intake.cordon
+    }
+
+    /// Whether it was told to take no work for now.
+    pub fn is_cordoned(&self) -> bool {
+        self.cordon().is_on(Instant::now())
+    }
+
+    /// Whether no task is in work, none may be on its way, and no result waits.
+    pub fn is_idle(&self) -> bool {
+        // In this order: what a poll brings is held before the poll is over.
+        self.cordon().polls() == 0 && self.held().is_empty() && self.spooled() == 0
+    }
+
+    /// Whether it takes work, or has some.
     pub fn is_ready(&self) -> bool {
-        self.intake.handler.is_ready() && !self.is_draining()
+        let gone_idle = self.is_cordoned() && self.is_idle();
+        self.handler_ready() && !self.is_draining() && !gone_idle
+    }
+
+    /// The tasks in work.
+    pub fn held(&self) -> &HeldTasks {
+        &self.intake.held
+    }
+
+    /// Conductor, by the sidecar's own connection.
+    pub fn conductor(&self) -> &Client {
+        &self.client
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Whether the handler takes calls.

@@ -14,8 +14,10 @@ use tokio::time::Instant;
 
 use crate::{
     breaker::Admits,
+    cordon::{Cordon, InTheAir},
     gate::Gate,
     handler::Handler,
+    held::{Held, HeldTasks},
     lane::Lane,
     rule::{self, Appetite, Ask, Pace, Polled},
     shutdown::Shutdown,
@@ -32,6 +34,8 @@ pub struct Delivery {
     pub slot: Option<Slot>,
     /// When the poll was answered.
     pub at: Instant,
+    /// It is in work from here on.
+    pub held: Held,
 }
 
 /// Whether work may be taken in now, apart from free slots.
@@ -41,11 +45,16 @@ pub struct Intake {
     pub handler: Arc<Handler>,
     /// Where results go that Conductor does not take.
     pub spool: Option<Arc<Spool>>,
+    /// Stops the polls for a while.
+    pub cordon: Cordon,
+    /// What was taken in.
+    pub held: HeldTasks,
 }
 
 /// What keeps a type from being polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Obstacle {
+    Cordoned,
     HandlerNotReady,
     Braked(Instant),
     Broken(Instant),
@@ -55,6 +64,9 @@ enum Obstacle {
 
 impl Intake {
     fn obstacle(&self, lane: &Lane, now: Instant) -> Option<Obstacle> {
+        if self.cordon.is_on(now) {
+            return Some(Obstacle::Cordoned);
+        }
         if !self.handler.is_ready() {
             return Some(Obstacle::HandlerNotReady);
         }
@@ -78,6 +90,7 @@ impl Intake {
 
     async fn wait(&self, lane: &Lane, obstacle: Obstacle) {
         match obstacle {
+            Obstacle::Cordoned => self.cordon.lifted().await,
             Obstacle::HandlerNotReady => self.handler.ready().await,
             Obstacle::Braked(until) | Obstacle::Broken(until) => {
                 tokio::time::sleep_until(until).await;
@@ -132,6 +145,7 @@ struct Flight {
     answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
     ask: Ask,
     began: Instant,
+    in_the_air: Option<InTheAir>,
 }
 
 type Answer = Result<Vec<Result<Task, Malformed>>, conductor_client::Error>;
@@ -142,6 +156,8 @@ struct Landed {
     ask: Ask,
     began: Instant,
     at: Instant,
+    /// It is until what it brought is held.
+    in_the_air: Option<InTheAir>,
 }
 
 /// An answer that is later than its wait by this much is overdue.
@@ -160,6 +176,7 @@ impl Future for Flight {
             ask: self.ask,
             began: self.began,
             at: Instant::now(),
+            in_the_air: self.in_the_air.take(),
         })
     }
 }
@@ -198,9 +215,9 @@ impl Poller {
                         return Some(self.line.late(landed));
                     }
                     _ = shutdown.begun(), if self.late.is_empty() => return None,
-                    slots = self.line.slots_to_poll_for(), if may_launch && !self.line.shutdown.has_begun() => {
+                    (slots, in_the_air) = self.line.slots_to_poll_for(), if may_launch && !self.line.shutdown.has_begun() => {
                         if !self.line.shutdown.has_begun() {
-                            self.current = Some((self.line.launch(slots.len()), slots));
+                            self.current = Some((self.line.launch(slots.len(), in_the_air), slots));
                         }
                     }
                     _ = shutdown.begun(), if !self.line.shutdown.has_begun() => {}
@@ -230,7 +247,7 @@ impl Poller {
 
 impl Line {
     /// Waits until it may poll, and takes the slots.
-    async fn slots_to_poll_for(&self) -> Vec<Slot> {
+    async fn slots_to_poll_for(&self) -> (Vec<Slot>, InTheAir) {
         loop {
             tokio::time::sleep_until(self.not_before).await;
             self.nothing_in_the_way().await;
@@ -245,12 +262,15 @@ impl Line {
             if self.intake.obstacle(&self.lane, now).is_some() {
                 continue;
             }
+            let Some(in_the_air) = self.intake.cordon.poll(now) else {
+                continue;
+            };
             let mut slots = vec![first];
             if self.pace.appetite() == Appetite::Hungry && self.lane.admits(now) == Admits::All {
                 slots.extend(self.slots.more(self.number));
             }
             self.slots.wants(self.number, Appetite::InTheAir);
-            return slots;
+            return (slots, in_the_air);
         }
     }
 
@@ -265,7 +285,7 @@ impl Line {
         }
     }
 
-    fn launch(&self, slots: usize) -> Flight {
+    fn launch(&self, slots: usize, in_the_air: InTheAir) -> Flight {
         let (sharers, grace) = (self.slots.sharers(), self.shutdown.grace());
         let ask = rule::ask(self.pace, slots, sharers, grace);
         let (client, worker_id) = (self.client.clone(), self.worker_id.clone());
@@ -284,6 +304,7 @@ impl Line {
             answer,
             ask,
             began: Instant::now(),
+            in_the_air: Some(in_the_air),
         }
     }
 
@@ -341,10 +362,12 @@ impl Line {
     }
 
     fn deliver(&self, landed: Landed, mut slot: impl FnMut() -> Option<Slot>) -> Vec<Delivery> {
+        let _in_the_air = landed.in_the_air;
         let tasks = landed.answer.unwrap_or_default().into_iter();
         tasks
             .filter_map(|task| readable_task(&self.lane, task))
             .map(|task| Delivery {
+                held: self.intake.held.hold(&task),
                 task,
                 slot: slot(),
                 at: landed.at,

@@ -1,4 +1,8 @@
 //! What the sidecar tells the operator: `/stats`, and the tallies it is made of.
+//!
+//! Operator and sidecars differ in their versions during an upgrade, so `/stats` stays compatible
+//! two versions back and forth: no field goes or changes its meaning, and a new one has a default
+//! for those who do not send it.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +33,7 @@ pub struct Stats {
     pub observed_at: i64,
     /// It is shutting down: it polls no more.
     pub draining: bool,
-    /// It was told to take no more work for now. Always false: nothing tells it so yet.
+    /// It was told to take no more work for now.
     pub cordoned: bool,
     /// The handler takes calls.
     pub handler_ready: bool,
@@ -40,6 +44,9 @@ pub struct Stats {
     /// How many results lie in the spool, not delivered yet.
     #[serde(default)]
     pub spooled: usize,
+    /// Polls in the air, which may still bring tasks to a sidecar that was cordoned meanwhile.
+    #[serde(default)]
+    pub polls_in_flight: usize,
     /// The task types, in the order of the configuration.
     pub tasks: Vec<TaskStats>,
 }
@@ -341,6 +348,8 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -393,30 +402,51 @@ mod tests {
             started_at: 1,
             observed_at: 2,
             draining: false,
-            cordoned: false,
+            cordoned: true,
             handler_ready: true,
             slots: 8,
             in_flight: 0,
             spooled: 0,
-            tasks: vec![tally.stats("greet", None, 8, true)],
+            polls_in_flight: 1,
+            tasks: vec![
+                tally.stats("greet", None, 8, true),
+                tally.stats("greet", Some("gpu"), 2, true),
+            ],
         };
+        let task = json!({
+            "taskType": "greet", "slots": 8, "inFlight": 0, "oldestStart": null,
+            "started": 0, "completed": 0, "failed": 0, "handedBack": 0, "deferred": 0,
+            "executingSeconds": 0.0, "occupiedSeconds": 0.0,
+            "polls": 0, "emptyPolls": 0, "pollErrors": 0, "idle": false,
+            "executeSeconds": {"count": 0, "sum": 0.0, "p50": 0.0, "p95": 0.0},
+            "waitSeconds": {"count": 0, "sum": 0.0, "p50": 0.0, "p95": 0.0},
+        });
+        let mut gpu = task.clone();
+        gpu["domain"] = json!("gpu");
+        gpu["slots"] = json!(2);
+        // A change here is a change of the contract with operators of other versions.
+        let expected = json!({
+            "version": 1, "startedAt": 1, "observedAt": 2,
+            "draining": false, "cordoned": true, "handlerReady": true,
+            "slots": 8, "inFlight": 0, "spooled": 0, "pollsInFlight": 1,
+            "tasks": [task, gpu],
+        });
         let json = serde_json::to_value(&stats).unwrap();
-        for field in ["startedAt", "observedAt", "handlerReady", "inFlight"] {
-            assert!(!json[field].is_null(), "{field}");
-        }
-        let task = &json["tasks"][0];
-        assert!(task.get("domain").is_none() && task["oldestStart"].is_null());
-        for field in [
-            "taskType",
-            "handedBack",
-            "executingSeconds",
-            "occupiedSeconds",
-            "emptyPolls",
-            "pollErrors",
-        ] {
-            assert!(!task[field].is_null(), "{field}");
-        }
-        assert!(task["executeSeconds"]["p95"].is_number());
+        assert_eq!(json, expected);
         assert_eq!(serde_json::from_value::<Stats>(json).unwrap(), stats);
+    }
+
+    #[test]
+    fn a_sidecar_of_another_version_is_understood() {
+        let older = json!({
+            "version": 1, "startedAt": 1, "observedAt": 2, "draining": false, "cordoned": false,
+            "handlerReady": true, "slots": 8, "inFlight": 0, "tasks": [],
+        });
+        let mut newer = older.clone();
+        newer["someDay"] = json!(1);
+        for stats in [older, newer] {
+            let stats: Stats = serde_json::from_value(stats).unwrap();
+            assert_eq!((stats.slots, stats.polls_in_flight), (8, 0));
+        }
     }
 }

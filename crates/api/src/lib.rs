@@ -29,3 +29,6 @@ pub const SIDECAR_CONTAINER: &str = "conductor-sidecar";
 
 /// The sidecar's port for metrics, health, statistics and drain.
 pub const SIDECAR_PORT: u16 = 2112;
+
+/// The sidecar's port on the pod's loopback, where the handler reaches Conductor's task API.
+pub const LOCAL_API_PORT: u16 = 2113;

@@ -83,8 +83,8 @@ const HANDLER_PRE_STOP: &str = "has(self.handler) && has(self.handler.container)
 #[x_kube(validation = Rule::new("self.template.spec.containers.all(c, c.name != 'conductor-sidecar') && (!has(self.template.spec.initContainers) || self.template.spec.initContainers.all(c, c.name != 'conductor-sidecar'))")
     .message("conductor-sidecar is the container that the operator adds; give yours another name")
     .field_path(".template"))]
-#[x_kube(validation = Rule::new("self.template.spec.containers.all(c, !has(c.ports) || c.ports.all(p, !has(p.containerPort) || p.containerPort != 2112))")
-    .message("port 2112 is the sidecar's; let the container listen on another")
+#[x_kube(validation = Rule::new("self.template.spec.containers.all(c, !has(c.ports) || c.ports.all(p, !has(p.containerPort) || (p.containerPort != 2112 && p.containerPort != 2113)))")
+    .message("ports 2112 and 2113 are the sidecar's; let the container listen on another")
     .field_path(".template"))]
 #[x_kube(validation = Rule::new("self.tasks.all(t, !has(t.concurrency) || t.concurrency <= self.concurrency)")
     .message("a task's concurrency must not be above the pod's; raise spec.concurrency, or leave the task's out for all slots")
@@ -263,8 +263,8 @@ pub struct Handler {
     /// The port it listens on. It is given to the container as the environment variable PORT,
     /// unless the template sets that.
     #[serde(default = "port")]
-    #[x_kube(validation = Rule::new("self >= 1 && self <= 65535 && self != 2112")
-        .message("write a port from 1 to 65535 other than 2112, which is the sidecar's"))]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 65535 && self != 2112 && self != 2113")
+        .message("write a port from 1 to 65535 other than 2112 and 2113, which are the sidecar's"))]
     #[schemars(range(min = -1_000_000, max = 1_000_000))]
     pub port: i32,
 

@@ -19,7 +19,7 @@ pub const LONG_POLL_MAX: Duration = Duration::from_secs(5);
 pub const MAX_BATCH: usize = 100;
 
 /// How long a connection or an answer may take, beyond a long poll's own time.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A URL of 6 KB is below what Tomcat (8 KB) and common gateways take.
 const MAX_QUERY: usize = 6 * 1024;
@@ -29,7 +29,7 @@ const BATCH_POLL: &str = "batch_poll";
 /// A client of one Conductor server. Cheap to clone; clones share their connections and token.
 #[derive(Clone)]
 pub struct Client {
-    link: Arc<Link>,
+    pub(crate) link: Arc<Link>,
     base: ApiBase,
     addresses: Arc<Addresses>,
 }
@@ -388,7 +388,12 @@ impl Client {
         self.link.http().post(address.clone()).timeout(patience)
     }
 
-    fn request(&self, method: Method, path: &[&str], patience: Duration) -> RequestBuilder {
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        patience: Duration,
+    ) -> RequestBuilder {
         self.link
             .http()
             .request(method, self.base.join(path))

@@ -5,6 +5,7 @@
 //!             (keys, CA, …)         ──> update_task(TaskResult), extend_lease, log_task
 //!                                   ──> queue_sizes, poll_data, task_def          (operator)
 //!                                   ──> register_*, start_workflow, get_workflow  (tests, dev)
+//!                                   ──> forward, unread           (a sidecar's local API)
 //! Client ──> link (sends) ──reads──> HTTP client and token of the moment
 //!              └─ needs another ──> keeper (one task) ──buys──> token; reads files again
 //! ```
@@ -26,6 +27,7 @@ mod base;
 mod client;
 mod connection;
 mod error;
+mod forward;
 mod keeper;
 mod link;
 mod material;
@@ -38,6 +40,7 @@ pub use base::{ApiBase, InvalidBase};
 pub use client::{BatchPoll, Client, LONG_POLL_MAX, MAX_BATCH};
 pub use connection::{Connection, Credentials, InvalidConnection, Pem};
 pub use error::{Error, Kind};
+pub use forward::{Forward, Forwarded};
 pub use metadata::{PollData, QueueName, TaskDef, TimeoutPolicy, WorkflowDef, WorkflowTask};
 pub use task::{Malformed, Task, TaskLog, TaskResult, TaskStatus, UpdateStatus};
 pub use workflow::{StartWorkflow, Workflow, WorkflowStatus};

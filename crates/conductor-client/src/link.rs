@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     Connection, Error,
+    forward::Forwarded,
     keeper::{Keeper, Need, Renewed},
     material::{Material, Unreadable},
     token,
@@ -132,6 +133,36 @@ impl Link {
     pub(crate) fn hidden_in(&self, error: Error) -> Error {
         self.live.load().pass.hidden_in(error)
     }
+
+    /// The same for a request that is passed on: whatever is answered is passed back.
+    pub(crate) async fn forward(
+        &self,
+        call: &'static str,
+        request: RequestBuilder,
+    ) -> Result<Forwarded, Error> {
+        let Some(needs) = &self.needs else {
+            return Forwarded::of(request).await;
+        };
+        let mut pass = self.live.load().pass.clone();
+        if pass.number == 0 {
+            pass = match renewed(needs, 0).await {
+                Renewed::Pass(pass) => pass,
+                Renewed::Failed(error) => return Err(error.before(call)),
+                Renewed::TooSoon => return Err(Error::lost(call)),
+            };
+        }
+        let again = request.try_clone();
+        let forwarded = pass.forward(request).await?;
+        let is_refused = forwarded.failure().is_some_and(|e| e.is_token_refused());
+        let Some(again) = again.filter(|_| is_refused) else {
+            return Ok(forwarded);
+        };
+        match renewed(needs, pass.number).await {
+            Renewed::Pass(fresh) => fresh.forward(again).await,
+            Renewed::Failed(error) => Err(error.before(call)),
+            Renewed::TooSoon => Ok(forwarded),
+        }
+    }
 }
 
 impl Drop for Link {
@@ -150,9 +181,22 @@ impl Pass {
         }
     }
 
+    async fn forward(&self, request: RequestBuilder) -> Result<Forwarded, Error> {
+        let forwarded = Forwarded::of(self.on(request)).await;
+        let forwarded = forwarded.map_err(|error| self.hidden_in(error))?;
+        Ok(match self.text() {
+            Some(token) => forwarded.without(token),
+            None => forwarded,
+        })
+    }
+
+    fn text(&self) -> Option<&str> {
+        self.token.as_ref().and_then(|token| token.to_str().ok())
+    }
+
     /// Servers quote what they do not like.
     fn hidden_in(&self, error: Error) -> Error {
-        match self.token.as_ref().and_then(|token| token.to_str().ok()) {
+        match self.text() {
             Some(token) => error.without(token),
             None => error,
         }

@@ -110,7 +110,7 @@ impl Worker {
     }
 
     /// What the sidecar is told, as environment variables, in the order of its own help. Not
-    /// among them: `CONDUCTOR_WORKER_ID`, which differs from pod to pod.
+    /// among them: `CONDUCTOR_WORKER_ID` and `POD_UID`, which differ from pod to pod.
     pub fn sidecar_env(&self) -> Vec<(&'static str, String)> {
         let Handler {
             container: _,
@@ -144,6 +144,11 @@ impl Worker {
         }
         env
     }
+}
+
+/// Where the handler finds the sidecar's local task API, as `CONDUCTOR_SERVER_URL` has it.
+pub fn local_api(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/api")
 }
 
 impl fmt::Display for Probe {

@@ -13,6 +13,9 @@ use super::{
 /// The grace period where neither the template nor a task's timeout says one.
 const GRACE: Duration = Duration::from_secs(600);
 
+/// What no container of the pod may listen on.
+const SIDECARS_PORTS: [u16; 2] = [api::SIDECAR_PORT, api::LOCAL_API_PORT];
+
 /// The sidecar needs the last seconds of the grace period to hand back what is unfinished.
 const LEAST_GRACE: i64 = 15;
 
@@ -57,11 +60,11 @@ pub(super) fn parse_handler(
         ));
     };
     let port = match u16::try_from(*port) {
-        Ok(port) if port != 0 && port != api::SIDECAR_PORT => port,
+        Ok(port) if port != 0 && !SIDECARS_PORTS.contains(&port) => port,
         _ => {
             return Err(InvalidSpec::new(
                 "handler.port",
-                "write a port from 1 to 65535 other than 2112, which is the sidecar's",
+                "write a port from 1 to 65535 other than 2112 and 2113, which are the sidecar's",
             ));
         }
     };
@@ -188,13 +191,13 @@ pub(super) fn check(template: &PodTemplate, handler: &Handler) -> Result<(), Inv
                 );
             }
             let ports = container["ports"].as_array().map_or(&[][..], Vec::as_slice);
-            if ports
-                .iter()
-                .any(|p| p["containerPort"] == api::SIDECAR_PORT)
-            {
+            if ports.iter().any(|p| {
+                let port = &p["containerPort"];
+                SIDECARS_PORTS.iter().any(|sidecars| port == sidecars)
+            }) {
                 return refuse(
                     &format!("spec.{list_name}"),
-                    "port 2112 is the sidecar's; let the container listen on another",
+                    "ports 2112 and 2113 are the sidecar's; let the container listen on another",
                 );
             }
         }

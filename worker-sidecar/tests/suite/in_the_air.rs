@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use axum::{Json, Router, extract::State, routing::get};
-use harness::{Handler, Reply};
+use harness::{Handler, Reply, eventually};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
     sync::{Mutex, Notify, mpsc},
     task::JoinHandle,
+    time::Instant,
 };
 use worker_sidecar::config::{Config, HandlerConfig, TaskConfig};
 
@@ -119,5 +120,29 @@ async fn what_it_brings_after_the_drain_is_handed_back() -> Result<()> {
     );
     ensure!(update.get("callbackAfterSeconds").is_none(), "{update}");
     ensure!(setup.handler.ledger().is_empty(), "nothing begins any more");
+    setup.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_brings_to_a_cordoned_sidecar_is_executed() -> Result<()> {
+    let setup = polling(LONG_GRACE).await?;
+    let sidecar = setup.running.sidecar.clone();
+    sidecar.cordon().put(Instant::now(), LONG_GRACE);
+    ensure!(sidecar.is_ready(), "a task may be on its way");
+    let stats = sidecar.stats();
+    ensure!(
+        stats.cordoned && (stats.in_flight, stats.polls_in_flight) == (0, 1),
+        "{stats:?}"
+    );
+    setup.scripted.answer.notify_one();
+    ensure!(setup.update().await?["status"] == "COMPLETED");
+    eventually("idle, and so not ready", SOON, async || {
+        if sidecar.is_ready() {
+            return Err(format!("{:?}", sidecar.stats()));
+        }
+        Ok(())
+    })
+    .await?;
+    sidecar.begin_shutdown();
     setup.end().await
 }

@@ -2,8 +2,10 @@
 
 mod answers;
 mod connection;
+mod cordon;
 mod extensions;
 mod in_the_air;
+mod local_api;
 mod metrics;
 mod program;
 mod results;

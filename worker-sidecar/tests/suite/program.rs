@@ -1,17 +1,26 @@
 //! The program itself.
 
-use std::process::Stdio;
+use std::{
+    process::Stdio,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result, ensure};
 use harness::{Reply, eventually};
+use runtime::cordon::{Action, SigningKey};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::setup::{SOON, Setup};
+use crate::{
+    cordon::OPERATOR,
+    setup::{SOON, Setup},
+};
 
 pub(crate) fn sidecar() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_worker-sidecar"));
     command.env_clear().kill_on_drop(true);
+    // Many run side by side; those that need it choose a port.
+    command.env("LOCAL_API_PORT", "0");
     command
 }
 
@@ -66,16 +75,24 @@ async fn the_program_works_and_ends_with_0_when_told() -> Result<()> {
         _ => Reply::output(call.input.clone()),
     })
     .await?;
-    let port = free_port()?;
+    let (port, local) = (free_port()?, free_port()?);
+    let key = SigningKey::from_pem(OPERATOR)?;
     let mut child = sidecar()
         .env("CONDUCTOR_SERVER_URL", setup.server.base())
         .env("CONDUCTOR_TASKS", json!([{"name": setup.task}]).to_string())
         .env("HANDLER_PORT", setup.handler.port().to_string())
         .env("LISTEN", format!("127.0.0.1:{port}"))
+        .env("LOCAL_API_PORT", local.to_string())
+        .env("CORDON_PUBLIC_KEY", key.public())
+        .env("CONDUCTOR_WORKER_ID", "greet-1")
+        .env("POD_UID", "uid")
         .stderr(Stdio::inherit())
         .spawn()?;
     let workflow = setup.once("x").await?;
     ensure!(workflow.output["value"] == "x");
+    let task = workflow.tasks[0].task_id();
+    let by_local_api = reqwest::get(format!("http://127.0.0.1:{local}/api/tasks/{task}")).await?;
+    ensure!(by_local_api.text().await?.contains("COMPLETED"));
     let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics"))
         .await?
         .text()
@@ -88,6 +105,13 @@ async fn the_program_works_and_ends_with_0_when_told() -> Result<()> {
 
     let long = setup.start("long").await?;
     setup.at_work(1).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let cordoned = reqwest::Client::new()
+        .put(format!("http://127.0.0.1:{port}/cordon?ttl=1s"))
+        .bearer_auth(key.sign("greet-1/uid", Action::Cordon, now));
+    let cordoned = cordoned.send().await?.error_for_status()?;
+    ensure!(cordoned.text().await?.contains(r#""cordoned":true"#));
+
     let told = sidecar()
         .arg("terminating")
         .env("LISTEN", format!("127.0.0.1:{port}"))

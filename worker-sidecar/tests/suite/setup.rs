@@ -95,17 +95,22 @@ impl Running {
     pub(crate) fn start(config: Config) -> Result<Self> {
         let registry = Registry::new();
         let sidecar = Sidecar::new(config, &registry)?;
+        Ok(Self::of(sidecar, registry))
+    }
+
+    /// One that its registry is given with.
+    pub(crate) fn of(sidecar: Arc<Sidecar>, registry: Registry) -> Self {
         let told = sidecar.clone();
         let run = tokio::spawn(
             sidecar
                 .clone()
                 .run(async move { told.shutdown_begun().await }),
         );
-        Ok(Self {
+        Self {
             sidecar,
             run,
             registry,
-        })
+        }
     }
 
     /// The sum of a counter over its labels.

@@ -257,3 +257,58 @@ async fn types_share_the_slots_within_their_caps() -> Result<()> {
     releasing.await?;
     running.end().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_with_a_backlog_does_not_starve_another() -> Result<()> {
+    const BACKLOG: u64 = 300;
+    let server = Server::embedded().await?;
+    let (busy, rare) = (unique("busy"), unique("rare"));
+    server.register(&busy).await?;
+    server.register(&rare).await?;
+    let handler = Handler::start(|call| match call.path.as_str() {
+        "/busy" => Reply::hang(),
+        _ => Reply::output(json!({})),
+    })
+    .await?;
+    let busy_task = TaskConfig {
+        path: "/busy".into(),
+        ..TaskConfig::new(&busy)
+    };
+    let tasks = vec![busy_task, TaskConfig::new(&rare)];
+    let mut config = Config::new(server.base().parse()?, tasks, "w".to_owned());
+    config.slots = 3;
+    config.handler = HandlerConfig::new(handler.port());
+    let running = Running::start(config)?;
+    for n in 0..BACKLOG {
+        server.start(&busy, json!(n)).await?;
+    }
+    eventually("it has all the slots", SOON, async || {
+        match running.sidecar.stats().tasks[0].in_flight {
+            3 => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await?;
+    server.start(&rare, json!(1)).await?;
+    // Slots come free a few at a time, and the other type gets one of them in its turn.
+    eventually("the other type's turn", SOON, async || {
+        handler.release();
+        match running.sidecar.stats().tasks[1].completed {
+            1 => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await?;
+    let done = running.sidecar.stats().tasks[0].completed;
+    ensure!(done < BACKLOG - 3, "only after {done} of {BACKLOG}");
+    handler.set(|_| Reply::output(json!({})));
+    eventually("the backlog is gone", SOON, async || {
+        handler.release();
+        match running.sidecar.stats().tasks[0].completed {
+            BACKLOG => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await?;
+    running.end().await
+}

@@ -1,13 +1,13 @@
 //! The Deployment: the user's template, kept as written, and what is added to it.
 
-use api::{ConductorWorker, SIDECAR_CONTAINER, SIDECAR_PORT};
+use api::{ConductorWorker, LOCAL_API_PORT, SIDECAR_CONTAINER, SIDECAR_PORT};
 use kube::Resource;
 use serde_json::{Map, Value, json};
 
 use crate::{
     FIELD_MANAGER, WORKER_LABEL,
     controller::observed::Key,
-    worker::{MOUNT, SPOOL_MOUNT, Worker},
+    worker::{MOUNT, SPOOL_MOUNT, Worker, local_api},
 };
 
 /// The Deployment of a worker. Scaling fields change nothing in it but `spec.replicas`.
@@ -104,12 +104,18 @@ fn prepare_pod(spec: &mut Map<String, Value>, worker: &Worker) {
 
 /// A regular container: it must not stop before the running tasks are done.
 fn prepare(container: &mut Map<String, Value>, worker: &Worker) {
-    if container.get("name").and_then(Value::as_str) == Some(&worker.handler.container) {
-        match container.entry("env").or_insert_with(|| json!([])) {
-            Value::Array(env) if !env.iter().any(|e| e["name"] == "PORT") => {
-                env.push(json!({"name": "PORT", "value": worker.handler.port.to_string()}));
+    if container.get("name").and_then(Value::as_str) == Some(&worker.handler.container)
+        && let Value::Array(env) = container.entry("env").or_insert_with(|| json!([]))
+    {
+        for (name, value) in [
+            ("PORT", worker.handler.port.to_string()),
+            // Not Conductor's own: the sidecar has the credentials, the handler needs none.
+            ("CONDUCTOR_SERVER_URL", local_api(LOCAL_API_PORT)),
+        ] {
+            // What the user set wins.
+            if !env.iter().any(|e| e["name"] == name) {
+                env.push(json!({"name": name, "value": value}));
             }
-            _ => {}
         }
     }
     edit(container, "lifecycle", |hooks| {
@@ -125,10 +131,13 @@ fn prepare(container: &mut Map<String, Value>, worker: &Worker) {
 /// The sidecar. No startup probe and no postStart: the handler starts after it, so waiting
 /// for the handler there would be a deadlock.
 fn sidecar(worker: &Worker) -> Value {
-    let mut env = vec![json!({
-        "name": "CONDUCTOR_WORKER_ID",
-        "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
-    })];
+    let mut env = Vec::from(
+        [
+            ("CONDUCTOR_WORKER_ID", "metadata.name"),
+            ("POD_UID", "metadata.uid"),
+        ]
+        .map(|(name, path)| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})),
+    );
     env.extend(
         worker
             .sidecar_env()

@@ -715,7 +715,10 @@ fn the_deployment_is_the_users_template_and_the_sidecar() {
 
 #[test]
 fn containers_wait_for_running_tasks() {
-    let env = json!([{"name": "PORT", "value": "80"}]);
+    let env = json!([
+        {"name": "PORT", "value": "80"},
+        {"name": "CONDUCTOR_SERVER_URL", "value": "http://conductor/api"},
+    ]);
     let own = json!({"preStop": {"sleep": {"seconds": 1}}});
     let spec = &template(json!({"template": {"spec": {
         "initContainers": [{"name": "first", "image": "first"}],
@@ -729,7 +732,7 @@ fn containers_wait_for_running_tasks() {
     let [app, other] = [0, 1].map(|i| &spec["containers"][i]);
     assert_eq!(app["lifecycle"], json!({"preStop": drain}));
     assert_eq!((&app["env"], &other["lifecycle"]), (&env, &own));
-    // The handler alone is told its port.
+    // The handler alone is told its port and where the local task API is.
     assert_eq!(other.get("env"), None);
 }
 
