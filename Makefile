@@ -1,11 +1,11 @@
 # Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
-.PHONY: demo test check generate cluster e2e conformance chaos images clean
+.PHONY: demo test check generate cluster e2e clients conformance chaos images clean
 
 demo: ## the main job on this machine: a worker, an in-memory Conductor, 500 workflows
 	cargo build --release -q -p kubectl-conductor -p greet
 	target/release/kubectl-conductor dev examples/greet/worker.yaml examples/greet/workflow.json --command target/release/greet --load 500
 
-test: ## everything: lints, unit and property tests, chart, conformance, end to end on a real cluster
+test: ## everything: lints, unit and property tests, chart, Conductor's clients, conformance, end to end on a real cluster
 	tests/run
 
 check: ## formatting and lints only
@@ -26,6 +26,9 @@ conformance: ## the in-memory Conductor and the real one against one suite
 
 chaos: ## faults between, before and behind the sidecar, 10,000 tasks each; target/chaos/report.md
 	CHAOS=long cargo test -p chaos
+
+clients: ## Conductor's official Go and Python clients against the sidecar's local task API
+	cargo test -p local-api
 
 images: ## container images of the operator, the sidecar and the example
 	tests/cluster/images
