@@ -27,5 +27,6 @@ mod tokens;
 
 pub use faults::{Fault, Faults, On};
 pub use server::{Embedded, Options};
-pub use state::{BatchFill, Counts};
+pub use shared::Moved;
+pub use state::{BatchFill, Counts, Move};
 pub use tokens::{Auth, TokenCounts, Tokens};

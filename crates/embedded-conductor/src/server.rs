@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     faults::{Fault, Faults},
     http,
-    shared::Shared,
+    shared::{Moved, Shared},
     state::{BatchFill, Counts},
     tokens::{Auth, Tokens},
 };
@@ -44,6 +44,9 @@ pub struct Options {
     pub idle_close: Option<Duration>,
     /// The key that is let in; none to let everybody in, as open-source Conductor does.
     pub auth: Option<Auth>,
+    /// Whether to note what each task does, for [`Embedded::take_journal`]. It grows until
+    /// taken.
+    pub journal: bool,
 }
 
 impl Default for Options {
@@ -56,6 +59,7 @@ impl Default for Options {
             close_after: Some(100),
             idle_close: Some(Duration::from_secs(60)),
             auth: None,
+            journal: false,
         }
     }
 }
@@ -81,6 +85,7 @@ impl Embedded {
             options.batch_fill,
             options.keep_ended,
             options.auth,
+            options.journal,
         ));
         let timer = {
             let shared = shared.clone();
@@ -112,6 +117,12 @@ impl Embedded {
     /// What happened since the start.
     pub fn counts(&self) -> Counts {
         self.shared.call(|state, _| state.counts())
+    }
+
+    /// What tasks did since the last time this was asked, oldest first; nothing without
+    /// [`Options::journal`].
+    pub fn take_journal(&self) -> Vec<Moved> {
+        self.shared.take_journal()
     }
 
     /// Faults for tests.

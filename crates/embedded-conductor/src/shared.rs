@@ -10,7 +10,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     faults::Faults,
-    state::{BatchFill, Poll, State, Task},
+    state::{BatchFill, Move, Poll, State, Task},
     tokens::{Auth, Tokens},
 };
 
@@ -34,6 +34,19 @@ struct Inner {
     waiting: HashMap<Arc<str>, Arc<Notify>>,
     /// What the timer waits for.
     armed: Option<i64>,
+    /// What tasks did, if the journal is kept.
+    journal: Vec<Moved>,
+}
+
+/// An entry of the journal: what a task did and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The task's id.
+    pub task: Arc<str>,
+    /// What it did.
+    pub what: Move,
+    /// When, by the machine's clock, in microseconds since 1970; finer than the API's times.
+    pub at: i64,
 }
 
 /// Epoch milliseconds that never go back.
@@ -63,16 +76,31 @@ impl Clock {
     }
 }
 
+fn micros() -> i64 {
+    let epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    epoch.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+}
+
 impl Shared {
-    pub(crate) fn new(fill: BatchFill, keep_ended: usize, auth: Option<Auth>) -> Self {
+    pub(crate) fn new(
+        fill: BatchFill,
+        keep_ended: usize,
+        auth: Option<Auth>,
+        journal: bool,
+    ) -> Self {
         let clock = Clock::start();
         // Ids are to differ between runs, no more.
         let seed = clock.epoch.cast_unsigned() ^ (u64::from(std::process::id()) << 48);
+        let mut state = State::new(seed, keep_ended, fill);
+        if journal {
+            state.note_moves();
+        }
         Self {
             inner: Mutex::new(Inner {
-                state: State::new(seed, keep_ended, fill),
+                state,
                 waiting: HashMap::new(),
                 armed: None,
+                journal: Vec::new(),
             }),
             fill,
             clock,
@@ -93,6 +121,13 @@ impl Shared {
                 waiting.notify_one();
             }
         }
+        let moves = inner.state.take_moves();
+        if !moves.is_empty() {
+            let at = micros();
+            let entries = moves.into_iter();
+            let entries = entries.map(|(task, what)| Moved { task, what, at });
+            inner.journal.extend(entries);
+        }
         let due = inner.state.next_due();
         if let Some(at) = due
             && inner.armed.is_none_or(|armed| at < armed)
@@ -101,6 +136,12 @@ impl Shared {
             self.earlier.notify_one();
         }
         answer
+    }
+
+    /// What tasks did since the last time this was asked, oldest first.
+    pub(crate) fn take_journal(&self) -> Vec<Moved> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut inner.journal)
     }
 
     /// Does what is due, for as long as it is polled.

@@ -77,7 +77,20 @@ pub(crate) struct State {
     keep_ended: usize,
     /// Queues that got a task since the last [`State::take_woken`].
     woken: Vec<Arc<str>>,
+    /// What tasks did since the last [`State::take_moves`], if that is wanted.
+    moves: Option<Vec<(Arc<str>, Move)>>,
     counts: Counts,
+}
+
+/// A step of a task on its way through the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Move {
+    /// Polls can see it.
+    Queued,
+    /// A poll has it.
+    Given,
+    /// It has ended, however.
+    Ended,
 }
 
 /// What happened since the start.
@@ -128,6 +141,7 @@ impl State {
             ended: VecDeque::new(),
             keep_ended,
             woken: Vec::new(),
+            moves: None,
             counts: Counts::default(),
         }
     }
@@ -163,6 +177,22 @@ impl State {
     /// An id that nothing has.
     pub(crate) fn unused_id(&mut self) -> Arc<str> {
         self.ids.next()
+    }
+
+    /// From now on notes what tasks do, for [`State::take_moves`].
+    pub(crate) fn note_moves(&mut self) {
+        self.moves = Some(Vec::new());
+    }
+
+    /// What tasks did since the last time, oldest first.
+    pub(crate) fn take_moves(&mut self) -> Vec<(Arc<str>, Move)> {
+        self.moves.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note(&mut self, task: &Arc<str>, what: Move) {
+        if let Some(moves) = &mut self.moves {
+            moves.push((task.clone(), what));
+        }
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -11,7 +11,7 @@ use conductor_client::{
     ApiBase, BatchPoll, Client, Kind, StartWorkflow, TaskDef, TaskResult, TaskStatus, UpdateStatus,
     WorkflowDef,
 };
-use embedded_conductor::{Embedded, Fault, On, Options};
+use embedded_conductor::{Embedded, Fault, Move, On, Options};
 
 async fn server() -> (Embedded, Client) {
     runtime::install_tls_provider();
@@ -154,4 +154,31 @@ async fn it_goes_away_and_comes_back_with_what_it_knew() {
     assert_eq!(embedded.counts().completed, 1);
     embedded.stop().await;
     assert!(client.get_task(task.task_id()).await.is_err());
+}
+
+#[tokio::test]
+async fn the_journal_has_each_step_of_a_task_once_and_in_order() {
+    runtime::install_tls_provider();
+    let options = Options {
+        journal: true,
+        ..Options::default()
+    };
+    let embedded = Embedded::start(options).await.unwrap();
+    let client = Client::new(ApiBase::parse(&embedded.base()).unwrap()).unwrap();
+    let workflow = WorkflowDef::sequence("w", [("t", "ref")]);
+    client.register_workflow_defs(&[workflow]).await.unwrap();
+    let task = polled(&client).await;
+    client.update_task(&completed(&task)).await.unwrap();
+    let journal = embedded.take_journal();
+    let moves: Vec<_> = journal.iter().map(|m| (&*m.task, m.what)).collect();
+    let id = task.task_id();
+    assert_eq!(
+        moves,
+        [(id, Move::Queued), (id, Move::Given), (id, Move::Ended)]
+    );
+    assert!(journal.is_sorted_by_key(|m| m.at));
+    // The API's times are whole milliseconds of the same clock, read a moment earlier.
+    let late = journal[0].at - task.scheduled_time() * 1000;
+    assert!((-1_000_000..60_000_000).contains(&late), "{late} µs");
+    assert_eq!(embedded.take_journal(), []);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{
-    State, expression,
+    Move, State, expression,
     payload::{self, Payload},
     places::queue_name,
     queue::{Place, Queue},
@@ -339,7 +339,8 @@ impl State {
         if let Some(alarm) = task.alarm.take() {
             self.timers.cancel(alarm);
         }
-        let (step, queue) = (task.step.clone(), task.queue.clone());
+        let (id, step, queue) = (task.id.clone(), task.step.clone(), task.queue.clone());
+        self.note(&id, Move::Ended);
         if was_running {
             self.count_running(&step.task_type, -1);
         }

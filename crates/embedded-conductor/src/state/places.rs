@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{State, queue::Place, timers::Event};
+use super::{Move, State, queue::Place, timers::Event};
 
 impl State {
     /// Puts a task into its queue, to be seen after `delay` milliseconds.
@@ -30,6 +30,7 @@ impl State {
         queue.remove(task.place);
         task.place = queue.push(id.clone(), rank);
         self.woken.push(task.queue.clone());
+        self.note(id, Move::Queued);
     }
 
     pub(super) fn leave_queue(&mut self, id: &str) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    BatchFill, State,
+    BatchFill, Move, State,
     error::Refused,
     places::queue_name,
     queue::Place,
@@ -100,6 +100,7 @@ impl State {
                 self.count_running(&task_type, 1);
             }
             self.set_alarm(id);
+            self.note(id, Move::Given);
         }
         self.polled.insert(
             (poll.task_type.clone(), poll.domain.clone()),
