@@ -1,5 +1,5 @@
 # Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
-.PHONY: demo test check generate cluster e2e clients conformance chaos images clean
+.PHONY: demo test check generate cluster e2e clients conformance chaos images bench bench-instructions bench-churn clean
 
 demo: ## the main job on this machine: a worker, an in-memory Conductor, 500 workflows
 	cargo build --release -q -p kubectl-conductor -p greet
@@ -32,6 +32,19 @@ clients: ## Conductor's official Go and Python clients against the sidecar's loc
 
 images: ## container images of the operator, the sidecar and the example
 	tests/cluster/images
+
+# In a profile with the names of functions; otherwise the release build.
+build-bench = cargo build -q --profile profiling -p bench -p worker-sidecar && target/profiling/bench
+
+bench: ## the sidecar beside workers on Conductor's SDKs; tables and a plot in target/bench
+	$(build-bench) run $(BENCH)
+
+bench-instructions: ## instructions a task of the sidecar and of the least loop, by callgrind
+	tests/bench/valgrind
+	$(build-bench) instructions $(BENCH)
+
+bench-churn: ## two million tasks through the sidecar: whether its memory grows
+	$(build-bench) churn $(BENCH)
 
 clean: ## ends what `make cluster` started and removes build output; keeps the cache
 	tests/cluster/bed down; cargo clean

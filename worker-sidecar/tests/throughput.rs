@@ -1,4 +1,4 @@
-//! The bar of 10,000 tasks: correctness here; `cargo bench -p worker-sidecar` measures it.
+//! The bar of 10,000 tasks: correctness here; `make bench` measures it.
 //!
 //! In a program of its own, so that it does not run beside tests that look at the clock.
 

@@ -1,0 +1,4 @@
+//! How it is told: tables and a plot.
+
+pub mod plot;
+pub mod table;
