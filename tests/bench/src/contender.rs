@@ -28,6 +28,12 @@ pub enum Kind {
     Floor,
     /// A worker on an SDK, one program.
     Sdk,
+    /// The same program with the SDK's own times of polling, which only light load and
+    /// idleness depend on.
+    Defaults {
+        /// Whose program.
+        of: &'static str,
+    },
 }
 
 /// A handler's language.
@@ -102,6 +108,41 @@ pub const ALL: &[Contender] = &[
         warm_up: 1_000,
         measured: 6_000,
     },
+    Contender {
+        name: "go-defaults",
+        kind: Kind::Defaults { of: "go" },
+        settings: "poll interval 100 ms (required; its examples' number), no poll time-out sent: the server's 100 ms",
+        warm_up: 0,
+        measured: 0,
+    },
+    Contender {
+        name: "java-defaults",
+        kind: Kind::Defaults { of: "java" },
+        settings: "poll interval 1 s, poll time-out 100 ms",
+        warm_up: 0,
+        measured: 0,
+    },
+    Contender {
+        name: "rust-defaults",
+        kind: Kind::Defaults { of: "rust" },
+        settings: "poll interval and time-out 100 ms",
+        warm_up: 0,
+        measured: 0,
+    },
+    Contender {
+        name: "javascript-defaults",
+        kind: Kind::Defaults { of: "javascript" },
+        settings: "poll interval and time-out 100 ms",
+        warm_up: 0,
+        measured: 0,
+    },
+    Contender {
+        name: "python-defaults",
+        kind: Kind::Defaults { of: "python" },
+        settings: "poll interval and time-out 100 ms",
+        warm_up: 0,
+        measured: 0,
+    },
 ];
 
 impl Contender {
@@ -118,7 +159,7 @@ impl Contender {
         match self.kind {
             Kind::Sidecar(handler) => Some(handler),
             Kind::Floor => Some(HandlerKind::Rust),
-            Kind::Sdk => None,
+            Kind::Sdk | Kind::Defaults { .. } => None,
         }
     }
 
@@ -128,6 +169,17 @@ impl Contender {
             Kind::Sidecar(_) => prepare::beside("worker-sidecar"),
             Kind::Floor => prepare::beside("bench-floor"),
             Kind::Sdk => prepare::sdk(self.name),
+            Kind::Defaults { of } => prepare::sdk(of),
+        }
+    }
+
+    /// What `workers/get` must have installed.
+    pub fn needs(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Sidecar(HandlerKind::Rust) | Kind::Floor => None,
+            Kind::Sidecar(HandlerKind::Python) => Some("python-handler"),
+            Kind::Sdk => Some(self.name),
+            Kind::Defaults { of } => Some(of),
         }
     }
 }

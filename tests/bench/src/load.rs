@@ -96,6 +96,9 @@ impl Running {
             .env("CONDUCTOR_SERVER_URL", &server.base)
             .env("BENCH_TASK", work.types[0])
             .env("HANDLER_PORT", port.to_string());
+        if matches!(contender.kind, Kind::Defaults { .. }) {
+            command.env("BENCH_DEFAULTS", "1");
+        }
         if matches!(contender.kind, Kind::Sidecar(_)) {
             let tasks: Vec<_> = work
                 .types

@@ -1,6 +1,9 @@
 //! `bench`: see the library.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use bench::{
@@ -179,19 +182,11 @@ fn tell(results: &Results, out: &Path) -> Result<()> {
 
 /// Installs what the chosen workers need.
 fn get(who: &[&Contender]) -> Result<()> {
-    let mut names: Vec<&str> = who
-        .iter()
-        .filter(|one| one.kind == Kind::Sdk)
-        .map(|one| one.name)
-        .collect();
-    let python = bench::contender::HandlerKind::Python;
-    if who.iter().any(|one| one.handler() == Some(python)) {
-        names.push("python-handler");
-    }
+    let names: BTreeSet<&str> = who.iter().filter_map(|one| one.needs()).collect();
     if names.is_empty() {
         return Ok(());
     }
-    prepare::get(&names)
+    prepare::get(&names.into_iter().collect::<Vec<_>>())
 }
 
 /// This program and all it starts, unless they are put elsewhere.

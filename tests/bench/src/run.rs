@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use bench::{measure::memory, results::By};
 
-use super::{Choice, Contender, Cores, FLOOR, Machine, OURS, Part, Result, Results, measure};
+use super::{Choice, Contender, Cores, FLOOR, Kind, Machine, OURS, Part, Result, Results, measure};
 
 /// The input of the larger tasks, in bytes.
 const LARGE: usize = 10_000;
@@ -22,13 +22,18 @@ pub(super) async fn everything(choice: &Choice, cores: Cores) -> Result<Results>
         machine: Machine::here()?,
         ..Results::default()
     };
+    let settled: Vec<_> = who
+        .iter()
+        .copied()
+        .filter(|one| !matches!(one.kind, Kind::Defaults { .. }))
+        .collect();
     for round in 0..choice.rounds {
         if choice.takes(Part::Throughput) {
-            let of = throughput(&who, cores, measure::INPUT, round).await?;
+            let of = throughput(&settled, cores, measure::INPUT, round).await?;
             results.throughput.push(of);
         }
         if choice.takes(Part::Throughput10Kb) {
-            let of = throughput(&who, cores, LARGE, round).await?;
+            let of = throughput(&settled, cores, LARGE, round).await?;
             results.throughput_10_kb.push(of);
         }
     }
@@ -37,6 +42,13 @@ pub(super) async fn everything(choice: &Choice, cores: Cores) -> Result<Results>
             let light = measure::light::measure(one, cores, choice.light_tasks, 1).await?;
             note(&mut results.light, one, light);
         }
+        if choice.takes(Part::Idle) {
+            let watch = Duration::from_secs(choice.idle_seconds);
+            let idle = measure::idle::measure(one, cores, 1, watch).await?;
+            note(&mut results.idle, one, idle);
+        }
+    }
+    for one in &settled {
         if choice.takes(Part::Memory) {
             let memory = memory::measure(one, cores).await?;
             note(&mut results.memory, one, memory);
@@ -44,11 +56,6 @@ pub(super) async fn everything(choice: &Choice, cores: Cores) -> Result<Results>
         if choice.takes(Part::Shutdown) {
             let lost = measure::shutdown::measure(one, cores).await?;
             note(&mut results.shutdown, one, lost);
-        }
-        if choice.takes(Part::Idle) {
-            let watch = Duration::from_secs(choice.idle_seconds);
-            let idle = measure::idle::measure(one, cores, 1, watch).await?;
-            note(&mut results.idle, one, idle);
         }
     }
     ours_alone(choice, &who, cores, &mut results).await?;

@@ -65,6 +65,7 @@ fn panels(results: &Results) -> [Panel; 4] {
 
 fn named(figure: impl Fn(&str) -> Option<f64>) -> Vec<(&'static str, f64)> {
     ALL.iter()
+        .filter(|one| !matches!(one.kind, Kind::Defaults { .. }))
         .filter_map(|one| Some((one.name, figure(one.name)?)))
         .collect()
 }

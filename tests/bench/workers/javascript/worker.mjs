@@ -18,8 +18,7 @@ async function work() {
 worker({
   taskDefName: process.env.BENCH_TASK,
   concurrency: number("BENCH_CONCURRENCY"),
-  pollInterval: 1,
-  pollTimeout: 5000,
+  ...(process.env.BENCH_DEFAULTS ? {} : { pollInterval: 1, pollTimeout: 5000 }),
 })(work);
 
 const clients = await OrkesClients.from({ logger: noopLogger });

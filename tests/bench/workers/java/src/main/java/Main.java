@@ -19,6 +19,7 @@ final class Main {
   public static void main(String[] arguments) {
     int concurrency = number("BENCH_CONCURRENCY");
     long takes = number("BENCH_MS");
+    boolean defaults = System.getenv("BENCH_DEFAULTS") != null;
     String type = System.getenv("BENCH_TASK");
     // OkHttp keeps five idle connections by default: 64 threads would connect all the time.
     ConductorClient client =
@@ -37,7 +38,7 @@ final class Main {
 
           @Override
           public int getPollingInterval() {
-            return 1;
+            return defaults ? 1000 : 1;
           }
 
           @Override
@@ -59,7 +60,7 @@ final class Main {
     TaskRunnerConfigurer runner =
         new TaskRunnerConfigurer.Builder(new TaskClient(client), List.of(worker))
             .withThreadCount(concurrency)
-            .withTaskPollTimeout(5000)
+            .withTaskPollTimeout(defaults ? 100 : 5000)
             .withTaskPollCount(concurrency)
             .withUseVirtualThreads("virtual".equals(System.getenv("BENCH_JAVA_THREADS")))
             .withShutdownGracePeriodSeconds(10)
