@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use conductor_client::{ApiBase, Connection, Credentials, Pem};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{BadValue, Setting, setting};
+use super::setting::{BadValue, Setting, setting};
 
 /// What was typed. What may be a secret shows in no help and no `Debug`.
 #[derive(Debug, Clone, clap::Args)]
