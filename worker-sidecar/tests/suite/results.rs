@@ -306,3 +306,30 @@ async fn finished_work_is_sent_within_seconds_of_an_outages_end() -> Result<()> 
     ensure!(workflow.status == WorkflowStatus::Completed, "{workflow:?}");
     running.end().await
 }
+
+/// A task that breaks the handler each time it comes is named, and counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_breaks_the_handler_at_every_attempt_is_reported_as_poison() -> Result<()> {
+    let server = Server::embedded().await?;
+    let task = server
+        .register_def(TaskDef {
+            retry_count: Some(2),
+            retry_delay_seconds: Some(0),
+            ..TaskDef::named(unique("task"))
+        })
+        .await?;
+    let handler = Handler::start(|_| Reply::broken()).await?;
+    let tasks = vec![TaskConfig::new(&task)];
+    let mut config = Config::new(server.base().parse()?, tasks, "w".to_owned());
+    config.handler = HandlerConfig::new(handler.port());
+    config.grace = Duration::from_secs(9);
+    let running = Running::start(config)?;
+    let id = server.start(&task, json!(1)).await?;
+    let workflow = server.ended(&id, SOON).await?;
+    ensure!(workflow.status == WorkflowStatus::Failed, "{workflow:?}");
+    ensure!(workflow.tasks.len() == 3, "{workflow:?}");
+    // Twice may be chance; the third time is not.
+    let poison = running.counted("worker_poison_tasks_total");
+    ensure!((poison - 1.0).abs() < f64::EPSILON, "{poison} were counted");
+    running.end().await
+}
