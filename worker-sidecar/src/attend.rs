@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    execute,
+    execute::{self, Offer},
     held::{self, Held},
     lane::Lane,
     lease::{Keeper, Lease},
@@ -54,7 +54,7 @@ impl Sidecar {
 
     async fn attend_one(&self, number: usize, lane: &Lane, delivery: Delivery) -> Option<Delivery> {
         let Delivery {
-            task,
+            mut task,
             slot,
             at,
             held,
@@ -63,7 +63,7 @@ impl Sidecar {
         if let Some(wait) = wait {
             lane.metrics.waited(wait);
         }
-        let has_slot = slot.is_some();
+        let offer = slot.is_some().then(|| self.executor.offer(&mut task));
         let mut hold = Some(Hold {
             slot,
             _stay: lane.tally.arrive(at, wait),
@@ -78,7 +78,7 @@ impl Sidecar {
             held: &held,
         };
         let work = async {
-            let outcome = self.execute(course, has_slot).await;
+            let outcome = self.execute(course, offer).await;
             self.report(course, outcome, &mut hold).await
         };
         let lease = Lease::of(&task);
@@ -151,10 +151,12 @@ impl Sidecar {
         );
     }
 
-    async fn execute(&self, course: Course<'_>, has_slot: bool) -> Outcome {
-        let ended = if !has_slot {
-            Ended::Surplus
-        } else if let Some(path) = course.task.external_input_path() {
+    /// `offer`: none for a task without a slot.
+    async fn execute(&self, course: Course<'_>, offer: Option<Offer>) -> Outcome {
+        let Some(offer) = offer else {
+            return self.judge(course, Ended::Surplus);
+        };
+        let ended = if let Some(path) = course.task.external_input_path() {
             Ended::ExternalInput(path.to_owned())
         } else if !self.shutdown.may_begin() {
             Ended::ShutDown
@@ -162,12 +164,12 @@ impl Sidecar {
             // It went down after the poll was sent.
             self.unless_shutting_down(Ended::Refused)
         } else {
-            return self.call(course).await;
+            return self.call(course, offer).await;
         };
         self.judge(course, ended)
     }
 
-    async fn call(&self, course: Course<'_>) -> Outcome {
+    async fn call(&self, course: Course<'_>, offer: Offer) -> Outcome {
         let Course {
             lane,
             task,
@@ -193,7 +195,14 @@ impl Sidecar {
         lane.metrics.call_begins();
         let ended = self
             .executor
-            .call(&lane.uri, task, lane.task.domain.as_deref(), left, stop)
+            .call(
+                &lane.uri,
+                task,
+                offer,
+                lane.task.domain.as_deref(),
+                left,
+                stop,
+            )
             .await;
         drop(counted);
         let ended = self.unless_shutting_down(ended);

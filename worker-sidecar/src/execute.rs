@@ -27,6 +27,9 @@ use crate::{
 /// connection on loopback costs next to nothing.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// Each slot has a connection, and most answers are small: larger ones take a few reads more.
+const READ_BUFFER: usize = 4096;
+
 /// The way to the handler: plain HTTP/1.1 on loopback, without proxies, redirects or TLS. The
 /// client for Conductor knows all of these, and costs a third more for each call.
 pub(crate) type Loopback = legacy::Client<HttpConnector, Full<Bytes>>;
@@ -39,6 +42,7 @@ pub(crate) fn loopback(idle: usize) -> Loopback {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(idle)
+        .http1_read_buf_exact_size(READ_BUFFER)
         .build(connector)
 }
 
@@ -48,6 +52,13 @@ pub struct Executor {
     http: Loopback,
     payload: Payload,
     limit: usize,
+}
+
+/// What the handler is sent of a task.
+#[derive(Debug)]
+pub struct Offer {
+    body: Bytes,
+    trace: Trace,
 }
 
 /// When a call must have ended. Pure.
@@ -77,12 +88,28 @@ impl Executor {
         }
     }
 
+    /// What the handler is sent of a task. The task keeps nothing of it: what is in the air is
+    /// enough of a payload in memory.
+    pub fn offer(&self, task: &mut Task) -> Offer {
+        let trace = trace::of(task, fastrand::u64(..));
+        let body = match self.payload {
+            Payload::Task => task.take_json(),
+            Payload::Input => {
+                let input = Bytes::copy_from_slice(task.input_data().as_bytes());
+                task.take_json();
+                input
+            }
+        };
+        Offer { body, trace }
+    }
+
     /// Calls the handler. `left` bounds the call; `stop` closes it and says what to make of
     /// that.
     pub async fn call(
         &self,
         uri: &Uri,
         task: &Task,
+        offer: Offer,
         domain: Option<&str>,
         left: Option<Duration>,
         stop: impl Future<Output = Ended>,
@@ -93,14 +120,10 @@ impl Executor {
                 None => std::future::pending().await,
             }
         };
-        let body = match self.payload {
-            Payload::Task => task.body(),
-            Payload::Input => Bytes::copy_from_slice(task.input_data().as_bytes()),
-        };
+        let Offer { body, trace } = offer;
         let mut request = Request::post(uri.clone()).body(Full::new(body));
         if let Ok(request) = &mut request {
             let deadline = left.map(|left| deadline_text(Timestamp::now(), left));
-            let trace = trace::of(task, fastrand::u64(..));
             *request.headers_mut() = headers(task, domain, &trace, deadline);
         }
         let exchange = async {

@@ -61,6 +61,8 @@ struct Head {
     external_input_payload_storage_path: Option<String>,
     #[serde(default)]
     workflow_task: Option<Embedded>,
+    #[serde(default)]
+    output_data: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -163,12 +165,13 @@ impl Task {
         }
     }
 
-    /// The whole task, as the server sent it: UTF-8 JSON.
-    pub fn body(&self) -> Bytes {
-        self.raw.clone()
+    /// Takes the whole task, as the server sent it: UTF-8 JSON. What is left knows all but
+    /// [`Task::json`] and [`Task::input_data`], and need not hold a large input in memory.
+    pub fn take_json(&mut self) -> Bytes {
+        std::mem::take(&mut self.raw)
     }
 
-    /// The same as text.
+    /// The whole task, as the server sent it; "" once it was taken.
     pub fn json(&self) -> &str {
         // It was text when it came.
         std::str::from_utf8(&self.raw).unwrap_or_default()
@@ -190,12 +193,7 @@ impl Task {
     /// `outputData`, as the server sent it: what the last `IN_PROGRESS` update left there.
     /// An update replaces it, so a task that is handed back must echo it.
     pub fn output_data(&self) -> Option<Box<RawValue>> {
-        #[derive(Deserialize)]
-        struct Output {
-            #[serde(rename = "outputData")]
-            value: Option<Box<RawValue>>,
-        }
-        serde_json::from_str::<Output>(self.json()).ok()?.value
+        self.head.output_data.clone()
     }
 
     /// The attempt's id: each retry has a new one.
@@ -416,6 +414,10 @@ mod tests {
         assert_eq!(t.json(), POLLED);
         assert_eq!(t.input_data(), r#"{"n": 1.50}"#);
         assert_eq!(t.output_data().unwrap().get(), r#"{"ckpt":1}"#);
+        let mut t = t;
+        assert_eq!(t.take_json(), POLLED);
+        assert_eq!(t.output_data().unwrap().get(), r#"{"ckpt":1}"#);
+        assert_eq!((t.json(), t.input_data(), t.task_id()), ("", "{}", "i"));
     }
 
     #[test]
