@@ -1,5 +1,5 @@
 # Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
-.PHONY: demo test check generate cluster e2e clients conformance chaos images bench bench-instructions bench-churn clean
+.PHONY: demo test check generate cluster e2e clients conformance chaos fuzz images bench bench-instructions bench-churn clean
 
 demo: ## the main job on this machine: a worker, an in-memory Conductor, 500 workflows
 	cargo build --release -q -p kubectl-conductor -p greet
@@ -29,6 +29,9 @@ chaos: ## faults between, before and behind the sidecar, 10,000 tasks each; targ
 
 clients: ## Conductor's official Go and Python clients against the sidecar's local task API
 	cargo test -p local-api
+
+fuzz: ## ten million made-up inputs for the sidecar's readers
+	tests/fuzz/run long
 
 images: ## container images of the operator, the sidecar and the example
 	tests/cluster/images

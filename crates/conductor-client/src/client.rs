@@ -142,7 +142,7 @@ impl Client {
             return Ok(Vec::new());
         }
         let text = std::str::from_utf8(&body).map_err(|e| Error::nonsense(BATCH_POLL, e))?;
-        Task::each_of(text).map_err(|e| Error::nonsense(BATCH_POLL, e))
+        Task::batch_from_json(text).map_err(|e| Error::nonsense(BATCH_POLL, e))
     }
 
     /// `POST /tasks`: reports a result. `Ok` also when the task was terminal already and the

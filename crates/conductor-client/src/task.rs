@@ -125,15 +125,18 @@ impl Task {
 
     /// Reads a JSON array of tasks in one pass. What is an object but no task takes none of the
     /// others with it; an error is an answer that is no array, or is cut off.
-    pub(crate) fn each_of(answer: &str) -> Result<Vec<Result<Self, Malformed>>, serde_json::Error> {
+    pub fn batch_from_json(
+        answer: &str,
+    ) -> Result<Vec<Result<Self, Malformed>>, serde_json::Error> {
         let mut tasks = Vec::new();
-        let mut rest = answer.trim_ascii_start();
+        let mut rest = past_space(answer);
         // Anything but an array, and an empty one, is for the parser to say.
         let Some(elements) = rest.strip_prefix('[') else {
             return serde_json::from_str::<[Ignored; 0]>(answer).map(|_| tasks);
         };
-        rest = elements.trim_ascii_start();
-        while !rest.starts_with(']') {
+        rest = past_space(elements);
+        let mut more = !rest.starts_with(']');
+        while more {
             let mut heads = serde_json::Deserializer::from_str(rest).into_iter::<Head>();
             let end = match heads.next() {
                 Some(Ok(head)) => {
@@ -151,15 +154,16 @@ impl Task {
                     any.byte_offset()
                 }
             };
-            rest = rest[end..].trim_ascii_start();
-            match rest.strip_prefix(',') {
-                Some(more) => rest = more.trim_ascii_start(),
-                None if rest.starts_with(']') => {}
+            rest = past_space(&rest[end..]);
+            more = rest.starts_with(',');
+            if more {
+                rest = past_space(&rest[1..]);
+            } else if !rest.starts_with(']') {
                 // It is cut off, or no array: the parser says where.
-                None => return serde_json::from_str::<Vec<Ignored>>(answer).map(|_| tasks),
+                return serde_json::from_str::<Vec<Ignored>>(answer).map(|_| tasks);
             }
         }
-        match rest[1..].trim_ascii_start() {
+        match past_space(&rest[1..]) {
             "" => Ok(tasks),
             _ => serde_json::from_str::<Vec<Ignored>>(answer).map(|_| tasks),
         }
@@ -316,6 +320,11 @@ impl Task {
     }
 }
 
+/// JSON's own white space, which is less than ASCII's.
+fn past_space(json: &str) -> &str {
+    json.trim_start_matches([' ', '\t', '\n', '\r'])
+}
+
 /// Whether a JSON text has a task's id, readable or not.
 pub(crate) fn has_id(json: &str) -> bool {
     #[derive(Deserialize)]
@@ -439,12 +448,12 @@ mod tests {
     fn a_batch_is_read_task_by_task() {
         let odd = r#"{"taskId":7,"status":"IN_PROGRESS","x":[1,{"]":"]"}]}"#;
         let answer = format!(" [ {POLLED} , {odd},3,{POLLED}\n] ");
-        let tasks = Task::each_of(&answer).unwrap();
+        let tasks = Task::batch_from_json(&answer).unwrap();
         let read: Vec<bool> = tasks.iter().map(Result::is_ok).collect();
         assert_eq!(read, [true, false, false, true]);
         assert_eq!(tasks[3].as_ref().unwrap().json(), POLLED);
         for empty in ["[]", " [ \n] "] {
-            assert!(Task::each_of(empty).unwrap().is_empty(), "{empty}");
+            assert!(Task::batch_from_json(empty).unwrap().is_empty(), "{empty}");
         }
         let cut = &answer[..answer.len() - 30];
         for bad in [
@@ -455,11 +464,13 @@ mod tests {
             "[,]",
             "[1 2]",
             "[] x",
+            "[1,]",
+            "[\x0c]",
             "<html>",
             "[{\"a\":}]",
             cut,
         ] {
-            assert!(Task::each_of(bad).is_err(), "{bad}");
+            assert!(Task::batch_from_json(bad).is_err(), "{bad}");
         }
     }
 

@@ -12,6 +12,8 @@ use hyper::{Request, Response, body::Incoming, header, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+const LONG: Duration = Duration::from_secs(1);
+
 async fn work(request: Request<Incoming>, takes: Duration) -> Response<Full<Bytes>> {
     // All of the task is read, as a handler would.
     if request.into_body().collect().await.is_err() {
@@ -20,8 +22,11 @@ async fn work(request: Request<Incoming>, takes: Duration) -> Response<Full<Byte
         return cut_off;
     }
     let output = worker::output(worker::micros());
-    if !takes.is_zero() {
+    if takes >= LONG {
         tokio::time::sleep(takes).await;
+    } else if !takes.is_zero() {
+        // Tokio's timer rounds up to whole milliseconds, which 5 ms would show.
+        let _ = tokio::task::spawn_blocking(move || std::thread::sleep(takes)).await;
     }
     let mut answer = Response::new(Full::from(output));
     answer.headers_mut().insert(
