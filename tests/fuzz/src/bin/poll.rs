@@ -3,7 +3,8 @@
 
 use conductor_client::Task;
 use libfuzzer_sys::fuzz_target;
-use serde_json::{Value, value::RawValue};
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 fuzz_target!(|answer: &str| {
     let Ok(tasks) = Task::batch_from_json(answer) else {
@@ -30,11 +31,6 @@ fuzz_target!(|answer: &str| {
             task.response_timeout_seconds(),
         );
     }
-    // What is no array of anything is refused.
-    assert!(serde_json::from_str::<Vec<Value>>(answer).is_ok() || depth(answer) > 100);
+    // What is no array is refused.
+    assert!(serde_json::from_str::<Vec<IgnoredAny>>(answer).is_ok());
 });
-
-/// serde_json refuses to make values of deeper nestings, which are read past all the same.
-fn depth(text: &str) -> usize {
-    text.bytes().filter(|b| matches!(b, b'[' | b'{')).count()
-}
