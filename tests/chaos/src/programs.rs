@@ -76,6 +76,8 @@ impl Programs {
             ("CONDUCTOR_WORKER_ID", "chaos".to_owned()),
             ("HANDLER_PORT", sidecar.handler.to_string()),
             ("LISTEN", format!("127.0.0.1:{}", sidecar.port)),
+            // Its port is one for all of a machine, and trials run side by side.
+            ("LOCAL_API_PORT", "0".to_owned()),
             ("SPOOL_DIR", sidecar.spool.display().to_string()),
         ];
         let log = self.log(&format!("{name}.sidecar"))?;

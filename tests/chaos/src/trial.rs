@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use conductor_client::TaskDef;
 use futures::{StreamExt as _, TryStreamExt as _};
 use harness::{Server, Stop, eventually, unique};
@@ -178,14 +178,21 @@ impl Rig {
     }
 
     /// Waits until so many calls of the handler are under way.
-    pub(crate) async fn at_work(&self, calls: usize) -> Result<()> {
+    pub(crate) async fn at_work(&mut self, calls: usize) -> Result<()> {
         eventually("calls under way", RECOVERS, async || {
-            match self.ledger().map(|ledger| ledger.running()) {
-                Ok(running) if running == calls => Ok(()),
-                other => Err(format!("{other:?}")),
+            self.still_runs()?;
+            match self.ledger()?.running() {
+                running if running == calls => Ok(()),
+                running => Err(anyhow!("{running}")),
             }
         })
         .await
+    }
+
+    /// An error if one of the programs ended by itself: where its log is.
+    fn still_runs(&mut self) -> Result<()> {
+        self.sidecar.still_runs()?;
+        self.handler.still_runs()
     }
 
     /// What became of the workflows, once all have ended.
@@ -332,14 +339,13 @@ pub(crate) async fn run(
 
     // A quarter of the load shows how things are without the fault.
     eventually("the load flows", RECOVERS, async || {
-        match rig.ledger().map(|ledger| ledger.ends().len()) {
-            Ok(n) if n >= profile.tasks / 4 => Ok(()),
-            other => Err(format!("{other:?}")),
+        rig.still_runs()?;
+        match rig.ledger()?.ends().len() {
+            n if n >= profile.tasks / 4 => Ok(()),
+            n => Err(anyhow!("{n}")),
         }
     })
     .await?;
-    rig.sidecar.still_runs()?;
-    rig.handler.still_runs()?;
     let (began, began_ms) = (Instant::now(), now_ms());
     rig.meet(&scenario.trouble, profile.fault).await?;
     let (ended, ended_ms) = (Instant::now(), now_ms());
