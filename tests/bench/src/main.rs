@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use bench::{
     contender::{ALL, Contender, FLOOR, Kind, OURS},
     load::Cores,
-    measure, output, prepare,
+    measure::{self, instructions::Tasks},
+    output, prepare,
     results::{Machine, Results},
 };
 use clap::{Parser, Subcommand, ValueEnum};
@@ -42,6 +43,9 @@ enum Command {
         /// How many tasks more the larger of two loads has.
         #[arg(long, default_value_t = 2_000)]
         tasks: usize,
+        /// The input of each, in bytes.
+        #[arg(long, default_value_t = measure::INPUT)]
+        size: usize,
     },
     /// Very many tasks through the sidecar: whether its memory grows.
     Churn {
@@ -60,6 +64,9 @@ enum Command {
         /// How many tasks.
         #[arg(long, default_value_t = 20_000)]
         tasks: usize,
+        /// The input of each, in bytes.
+        #[arg(long, default_value_t = measure::INPUT)]
+        size: usize,
         /// The program and its arguments; the worker's come after them.
         #[arg(last = true)]
         under: Vec<String>,
@@ -154,14 +161,19 @@ async fn carry_out(command: Command, cores: Cores, out: &Path) -> Result<()> {
             let text = std::fs::read_to_string(out.join("results.json"))?;
             tell(&serde_json::from_str(&text)?, out)
         }
-        Command::Instructions { tasks } => run::instructions(cores, tasks, out).await,
+        Command::Instructions {
+            tasks: number,
+            size,
+        } => run::instructions(cores, Tasks { number, size }, out).await,
         Command::Churn { tasks, warm_up } => run::churn(cores, tasks, warm_up).await,
         Command::Profile {
             worker,
-            tasks,
+            tasks: number,
+            size,
             under,
         } => {
             let one = Contender::named(&worker)?;
+            let tasks = Tasks { number, size };
             measure::instructions::under(&under, one, cores, tasks).await
         }
     }

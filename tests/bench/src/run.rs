@@ -4,7 +4,9 @@ use std::{path::Path, time::Duration};
 
 use bench::{measure::memory, results::By};
 
-use super::{Choice, Contender, Cores, FLOOR, Kind, Machine, OURS, Part, Result, Results, measure};
+use super::{
+    Choice, Contender, Cores, FLOOR, Kind, Machine, OURS, Part, Result, Results, Tasks, measure,
+};
 
 /// The input of the larger tasks, in bytes.
 const LARGE: usize = 10_000;
@@ -111,7 +113,7 @@ async fn ours_alone(
 
 /// The sidecar's instructions beside the floor's.
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
-pub(super) async fn instructions(cores: Cores, tasks: usize, out: &Path) -> Result<()> {
+pub(super) async fn instructions(cores: Cores, tasks: Tasks, out: &Path) -> Result<()> {
     let mut found = Vec::new();
     for name in [OURS, FLOOR] {
         let one = Contender::named(name)?;

@@ -199,15 +199,58 @@ impl Server {
 fn workflow(name: &str) -> WorkflowDef {
     let mut workflow = WorkflowDef::sequence(name, [(name, "task")]);
     for task in &mut workflow.tasks {
-        let pad = "${workflow.input.pad}".into();
-        task.input_parameters.insert("pad".to_owned(), pad);
+        let order = "${workflow.input.order}".into();
+        task.input_parameters.insert("order".to_owned(), order);
     }
     workflow
 }
 
 /// The body that starts a workflow with an input of `size` bytes.
 pub fn start_request(task_type: &str, size: usize) -> String {
-    let around = r#"{"pad":""}"#.len();
-    let pad = "x".repeat(size.saturating_sub(around));
-    format!(r#"{{"name":"{task_type}","input":{{"pad":"{pad}"}}}}"#)
+    let input = input(size);
+    format!(r#"{{"name":"{task_type}","input":{input}}}"#)
+}
+
+/// What tasks are about, as it might be: a document of many small values. A worker that reads
+/// its input pays for each of them, which one long text would hide. So many bytes, or the
+/// least that there can be, about 250.
+fn input(size: usize) -> String {
+    const HEAD: &str = r#"{"order":{"id":"ord-2026-0004711","placed":1767225600000,"currency":"EUR","customer":{"name":"Jo Müller","email":"jo@example.com","address":{"street":"Long Street 12","city":"Springfield","postcode":"04711"},"vip":false},"lines":["#;
+    const NOTE: &str = r#"],"note":""#;
+    const TAIL: &str = r#""}}"#;
+    let mut input = HEAD.to_owned();
+    let room = size.saturating_sub(NOTE.len() + TAIL.len());
+    for number in 0.. {
+        let comma = if number == 0 { "" } else { "," };
+        let (quantity, cents) = (number % 7 + 1, number * 37 % 10_000);
+        let line = format!(
+            r#"{comma}{{"sku":"A-{number:05}","name":"Desk lamp \"No. {number}\"","quantity":{quantity},"price":{}.{:02},"tags":["home","light"],"gift":null}}"#,
+            cents / 100,
+            cents % 100,
+        );
+        if input.len() + line.len() > room {
+            break;
+        }
+        input += &line;
+    }
+    let rest = room.saturating_sub(input.len());
+    input += NOTE;
+    input += &"x".repeat(rest);
+    input + TAIL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_json_of_their_size() {
+        for size in [300, 1_000, 4_096, 10_000] {
+            let input = input(size);
+            assert_eq!(input.len(), size);
+            let read: serde_json::Value = serde_json::from_str(&input).unwrap();
+            let lines = read["order"]["lines"].as_array().unwrap().len();
+            assert!(lines >= size.saturating_sub(400) / 130, "{size}: {lines}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{INPUT, SLOTS, TASK};
+use super::{SLOTS, TASK};
 use crate::{
     contender::Contender,
     load::{Cores, Running, Work},
@@ -20,30 +20,43 @@ pub struct Instructions {
     pub each: f64,
 }
 
+/// A load of 0 ms tasks.
+#[derive(Debug, Clone, Copy)]
+pub struct Tasks {
+    /// How many.
+    pub number: usize,
+    /// The input of each, in bytes.
+    pub size: usize,
+}
+
 /// A program under callgrind is about fifty times as slow.
 const LONG: Duration = Duration::from_secs(300);
 
-/// Two loads, of which the larger has `tasks` more: the difference is the tasks'. Callgrind's
+/// Two loads, of which the larger has these tasks more: the difference is theirs. Callgrind's
 /// files are left in `folder`.
 pub async fn measure(
     contender: &Contender,
     cores: Cores,
-    tasks: usize,
+    Tasks { number, size }: Tasks,
     folder: &Path,
 ) -> Result<Instructions> {
     let few = 4 * SLOTS;
+    let load = async |number, file| {
+        let tasks = Tasks { number, size };
+        load(contender, cores, tasks, file).await
+    };
     let small = folder.join(format!("callgrind.{}.small", contender.name));
     let large = folder.join(format!("callgrind.{}", contender.name));
-    let base = load(contender, cores, few, &small).await?;
-    let all = load(contender, cores, few + tasks, &large).await?;
+    let base = load(few, &small).await?;
+    let all = load(few + number, &large).await?;
     let more = usize::try_from(all.saturating_sub(base))?;
     Ok(Instructions {
-        each: count(more / 1000) * 1000.0 / count(tasks),
+        each: count(more / 1000) * 1000.0 / count(number),
     })
 }
 
-/// So many tasks under callgrind: the instructions of all of it.
-async fn load(contender: &Contender, cores: Cores, tasks: usize, file: &Path) -> Result<u64> {
+/// Tasks under callgrind: the instructions of all of it.
+async fn load(contender: &Contender, cores: Cores, tasks: Tasks, file: &Path) -> Result<u64> {
     let callgrind = [
         "valgrind".to_owned(),
         "-q".to_owned(),
@@ -56,22 +69,22 @@ async fn load(contender: &Contender, cores: Cores, tasks: usize, file: &Path) ->
     total(&text).with_context(|| format!("{} has no totals", file.display()))
 }
 
-/// So many tasks of 0 ms through a worker that is run by another program, to the end of both.
+/// Tasks through a worker that is run by another program, to the end of both.
 pub async fn under(
     program: &[String],
     contender: &Contender,
     cores: Cores,
-    tasks: usize,
+    Tasks { number, size }: Tasks,
 ) -> Result<()> {
     let server = Server::start(Options::default(), &[TASK]).await?;
-    server.fill(TASK, tasks, INPUT).await?;
+    server.fill(TASK, number, size).await?;
     let work = Work {
         types: &[TASK],
         concurrency: SLOTS,
         takes: Duration::ZERO,
     };
     let mut running = Running::start_under(program, contender, &server, cores, work).await?;
-    server.completed(u64::try_from(tasks)?, LONG).await?;
+    server.completed(u64::try_from(number)?, LONG).await?;
     running.end_as_pod(contender).await
 }
 

@@ -16,7 +16,7 @@ TAKES = int(os.environ["BENCH_MS"]) / 1000
     thread_count=int(os.environ["BENCH_CONCURRENCY"]),
     **({} if "BENCH_DEFAULTS" in os.environ else {"poll_interval_millis": 1, "poll_timeout": 5000}),
 )
-def work(pad: str) -> dict:
+def work(order: dict) -> dict:
     began = time.time_ns() // 1000
     if TAKES > 0:
         time.sleep(TAKES)
