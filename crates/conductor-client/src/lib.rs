@@ -32,6 +32,7 @@ mod keeper;
 mod link;
 mod material;
 mod metadata;
+mod skip;
 mod task;
 mod token;
 mod workflow;

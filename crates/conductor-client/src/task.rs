@@ -1,8 +1,15 @@
 //! Tasks as they are polled, and results as they are reported.
 
+use std::{collections::BTreeMap, ops::Range};
+
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::IgnoredAny as Ignored};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, Error as _, IgnoredAny as Ignored},
+};
 use serde_json::value::RawValue;
+
+use crate::skip::{self, Broken, Fields, past_space};
 
 /// A task as the server sent it. The JSON is kept as it came and handed on unparsed; only
 /// what the sidecar itself needs is read from it. Times are epoch milliseconds.
@@ -19,49 +26,31 @@ pub struct Task {
 #[error("not a task: {0}")]
 pub struct Malformed(#[from] serde_json::Error);
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 struct Head {
     task_id: String,
     workflow_instance_id: String,
-    #[serde(default)]
     task_type: String,
-    #[serde(default)]
     task_def_name: Option<String>,
     status: TaskStatus,
-    #[serde(default)]
     reference_task_name: String,
-    #[serde(default)]
     workflow_type: Option<String>,
-    #[serde(default)]
     domain: Option<String>,
-    #[serde(default)]
     worker_id: Option<String>,
-    #[serde(default)]
     reason_for_incompletion: Option<String>,
-    #[serde(default)]
     retry_count: u32,
-    #[serde(default)]
     poll_count: u32,
-    #[serde(default)]
     scheduled_time: i64,
-    #[serde(default)]
     start_time: i64,
-    #[serde(default)]
     first_start_time: i64,
-    #[serde(default)]
     update_time: i64,
-    #[serde(default)]
     end_time: i64,
-    #[serde(default)]
     response_timeout_seconds: u64,
-    #[serde(default)]
     callback_after_seconds: i64,
-    #[serde(default)]
     external_input_payload_storage_path: Option<String>,
-    #[serde(default)]
     workflow_task: Option<Embedded>,
-    #[serde(default)]
+    /// Where it stands in the task.
+    input_data: Option<Range<usize>>,
     output_data: Option<Box<RawValue>>,
 }
 
@@ -82,7 +71,7 @@ struct Definition {
 }
 
 /// Where a task is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "Conductor's own words")]
 pub enum TaskStatus {
@@ -95,7 +84,8 @@ pub enum TaskStatus {
     TimedOut,
     Canceled,
     Skipped,
-    /// A word of a newer server.
+    /// A word of a newer server, or none.
+    #[default]
     #[serde(other)]
     Unknown,
 }
@@ -108,10 +98,18 @@ impl TaskStatus {
 }
 
 impl Task {
-    /// Reads a task from the server's JSON.
+    /// Reads a task from the server's JSON. What stands between the brackets of its input is not
+    /// looked at: it is the handler's to read.
     pub fn from_json(raw: &str) -> Result<Self, Malformed> {
-        let head = serde_json::from_str(raw)?;
-        Ok(Self::new(raw, head))
+        let raw = past_space(raw);
+        match Head::read(raw) {
+            Ok((head, "")) => Ok(Self::new(raw, head?)),
+            Ok((_, rest)) => match past_space(rest) {
+                "" => Self::from_json(&raw[..raw.len() - rest.len()]),
+                _ => Err(Malformed(why_not::<Ignored>(raw))),
+            },
+            Err(Broken) => Err(Malformed(why_not::<Object>(raw))),
+        }
     }
 
     /// A copy of its own: a slice would keep its whole batch in memory for as long as the
@@ -123,7 +121,7 @@ impl Task {
         }
     }
 
-    /// Reads a JSON array of tasks in one pass. What is an object but no task takes none of the
+    /// Reads a JSON array of tasks in one pass. What is an element but no task takes none of the
     /// others with it; an error is an answer that is no array, or is cut off.
     pub fn batch_from_json(
         answer: &str,
@@ -137,35 +135,31 @@ impl Task {
         rest = past_space(elements);
         let mut more = !rest.starts_with(']');
         while more {
-            let mut heads = serde_json::Deserializer::from_str(rest).into_iter::<Head>();
-            let end = match heads.next() {
-                Some(Ok(head)) => {
-                    let end = heads.byte_offset();
-                    tasks.push(Ok(Self::new(&rest[..end], head)));
-                    end
+            rest = match Head::read(rest) {
+                Ok((head, after)) => {
+                    let raw = &rest[..rest.len() - after.len()];
+                    tasks.push(head.map(|head| Self::new(raw, head)));
+                    after
                 }
-                // Where it ends is found by reading it as any JSON.
-                other => {
-                    let mut any = serde_json::Deserializer::from_str(rest).into_iter::<Ignored>();
-                    any.next().transpose()?;
-                    if let Some(Err(error)) = other {
-                        tasks.push(Err(Malformed(error)));
-                    }
-                    any.byte_offset()
+                Err(Broken) => {
+                    let broken = || why_not::<Vec<Ignored>>(answer);
+                    let (element, after) = skip::value(rest).ok_or_else(broken)?;
+                    serde_json::from_str::<Ignored>(element)?;
+                    tasks.push(Err(Malformed(why_not::<Object>(element))));
+                    after
                 }
             };
-            rest = past_space(&rest[end..]);
+            rest = past_space(rest);
             more = rest.starts_with(',');
             if more {
                 rest = past_space(&rest[1..]);
             } else if !rest.starts_with(']') {
-                // It is cut off, or no array: the parser says where.
-                return serde_json::from_str::<Vec<Ignored>>(answer).map(|_| tasks);
+                return Err(why_not::<Vec<Ignored>>(answer));
             }
         }
         match past_space(&rest[1..]) {
             "" => Ok(tasks),
-            _ => serde_json::from_str::<Vec<Ignored>>(answer).map(|_| tasks),
+            _ => Err(why_not::<Vec<Ignored>>(answer)),
         }
     }
 
@@ -181,17 +175,10 @@ impl Task {
         std::str::from_utf8(&self.raw).unwrap_or_default()
     }
 
-    /// `inputData`, as the server sent it; `{}` where there is none.
+    /// `inputData`, as the server sent it; `{}` where there is none, or once it was taken.
     pub fn input_data(&self) -> &str {
-        #[derive(Deserialize)]
-        struct Input<'a> {
-            #[serde(borrow, rename = "inputData")]
-            value: Option<&'a RawValue>,
-        }
-        serde_json::from_str::<Input<'_>>(self.json())
-            .ok()
-            .and_then(|i| i.value)
-            .map_or("{}", RawValue::get)
+        let range = self.head.input_data.clone();
+        range.and_then(|r| self.json().get(r)).unwrap_or("{}")
     }
 
     /// `outputData`, as the server sent it: what the last `IN_PROGRESS` update left there.
@@ -320,9 +307,76 @@ impl Task {
     }
 }
 
-/// JSON's own white space, which is less than ASCII's.
-fn past_space(json: &str) -> &str {
-    json.trim_start_matches([' ', '\t', '\n', '\r'])
+/// What a text must be to be a task.
+type Object = BTreeMap<String, Ignored>;
+
+/// What the parser has against a text that is not taken for a `T`. It is the stricter one.
+fn why_not<T: DeserializeOwned>(json: &str) -> serde_json::Error {
+    let error = serde_json::from_str::<T>(json).err();
+    error.unwrap_or_else(|| serde_json::Error::custom("its brackets do not match"))
+}
+
+impl Head {
+    /// The head of the task that a text begins with, and what follows the task. `Broken` if
+    /// there is no whole object.
+    fn read(text: &str) -> Result<(Result<Self, Malformed>, &str), Broken> {
+        let mut fields = Fields::of(text).ok_or(Broken)?;
+        let (mut head, mut malformed) = (Self::default(), None);
+        while let Some((key, value)) = fields.next()? {
+            if key == "inputData" && value != "null" {
+                let end = text.len() - fields.rest().len();
+                head.input_data = Some(end - value.len()..end);
+            } else if malformed.is_none() {
+                malformed = head.take(key, value).err();
+            }
+        }
+        for (name, id) in [
+            ("taskId", &head.task_id),
+            ("workflowInstanceId", &head.workflow_instance_id),
+        ] {
+            if id.is_empty() {
+                let missing = || serde_json::Error::custom(format_args!("it has no `{name}`"));
+                malformed.get_or_insert_with(missing);
+            }
+        }
+        let head = malformed.map_or(Ok(head), |error| Err(Malformed(error)));
+        Ok((head, fields.rest()))
+    }
+
+    fn take(&mut self, key: &str, json: &str) -> Result<(), serde_json::Error> {
+        fn set<T: DeserializeOwned>(to: &mut T, json: &str) -> Result<(), serde_json::Error> {
+            *to = serde_json::from_str(json)?;
+            Ok(())
+        }
+        match key {
+            "taskId" => set(&mut self.task_id, json),
+            "workflowInstanceId" => set(&mut self.workflow_instance_id, json),
+            "taskType" => set(&mut self.task_type, json),
+            "taskDefName" => set(&mut self.task_def_name, json),
+            "status" => set(&mut self.status, json),
+            "referenceTaskName" => set(&mut self.reference_task_name, json),
+            "workflowType" => set(&mut self.workflow_type, json),
+            "domain" => set(&mut self.domain, json),
+            "workerId" => set(&mut self.worker_id, json),
+            "reasonForIncompletion" => set(&mut self.reason_for_incompletion, json),
+            "retryCount" => set(&mut self.retry_count, json),
+            "pollCount" => set(&mut self.poll_count, json),
+            "scheduledTime" => set(&mut self.scheduled_time, json),
+            "startTime" => set(&mut self.start_time, json),
+            "firstStartTime" => set(&mut self.first_start_time, json),
+            "updateTime" => set(&mut self.update_time, json),
+            "endTime" => set(&mut self.end_time, json),
+            "responseTimeoutSeconds" => set(&mut self.response_timeout_seconds, json),
+            "callbackAfterSeconds" => set(&mut self.callback_after_seconds, json),
+            "externalInputPayloadStoragePath" => {
+                set(&mut self.external_input_payload_storage_path, json)
+            }
+            "workflowTask" => set(&mut self.workflow_task, json),
+            "outputData" => set(&mut self.output_data, json),
+            _ => Ok(()),
+        }
+        .map_err(|error| serde_json::Error::custom(format_args!("`{key}`: {error}")))
+    }
 }
 
 /// Whether a JSON text has a task's id, readable or not.
