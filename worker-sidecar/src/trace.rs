@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    fmt::Write as _,
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
@@ -38,9 +39,7 @@ fn given(task: &Task) -> Option<Trace> {
         tracestate: Option<Cow<'a, str>>,
     }
     // Most inputs have none; reading them all would cost more than looking.
-    if !task.json().contains(r#""traceparent""#) {
-        return None;
-    }
+    memchr::memmem::find(task.input_data().as_bytes(), br#""traceparent""#)?;
     let input: Input<'_> = serde_json::from_str(task.input_data()).ok()?;
     let parent = input.traceparent?;
     is_valid(&parent).then(|| Trace {
@@ -70,26 +69,25 @@ fn is_valid(parent: &str) -> bool {
 /// A workflow's id is a UUID, which is as long as a trace's id. Flagged as sampled: tracers
 /// that follow their parent record it then, and their own sampling may still drop it.
 fn made(workflow_id: &str, span: u64) -> String {
-    let digits: String = workflow_id
-        .chars()
-        .filter(char::is_ascii_hexdigit)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    let is_uuid = digits.len() == 32
-        && workflow_id
-            .chars()
-            .all(|c| c == '-' || c.is_ascii_hexdigit());
-    let trace = if is_uuid && digits.bytes().any(|b| b != b'0') {
-        digits
-    } else {
+    let mut parent = String::with_capacity("00-".len() + 32 + "-".len() + 16 + "-01".len());
+    parent.push_str("00-");
+    let digits = workflow_id.chars().filter(|c| *c != '-');
+    parent.extend(digits.map(|c| c.to_ascii_lowercase()));
+    let id = &parent[3..];
+    let is_uuid = id.len() == 32
+        && id.bytes().all(|b| b.is_ascii_hexdigit())
+        && id.bytes().any(|b| b != b'0');
+    if !is_uuid {
         let half = |part: u8| {
             let mut hasher = DefaultHasher::new();
             (part, workflow_id).hash(&mut hasher);
             hasher.finish() | 1
         };
-        format!("{:016x}{:016x}", half(0), half(1))
-    };
-    format!("00-{trace}-{:016x}-01", span.max(1))
+        parent = format!("00-{:016x}{:016x}", half(0), half(1));
+    }
+    // Writing to a text cannot fail.
+    let _ = write!(parent, "-{:016x}-01", span.max(1));
+    parent
 }
 
 #[cfg(test)]

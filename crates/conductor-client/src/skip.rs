@@ -36,6 +36,18 @@ pub(crate) struct Fields<'a> {
     first: bool,
 }
 
+/// A field of the object that a text begins with; none where there is no such field.
+pub(crate) fn field<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = Fields::of(object)?;
+    loop {
+        match fields.next() {
+            Ok(Some((key, value))) if key == name => return Some(value),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Broken) => return None,
+        }
+    }
+}
+
 /// What should be an object's next field, or its end, and is neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Broken;
@@ -76,11 +88,11 @@ impl<'a> Fields<'a> {
 fn text_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        match bytes.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
+        at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes[at] == b'"' {
+            return Some(at + 1);
         }
+        at += 2;
     }
 }
 
@@ -251,8 +263,18 @@ mod tests {
     fn what_is_no_object_is_told() {
         assert!(Fields::of("[]").is_none() && Fields::of(" {}").is_none());
         for broken in [
-            "{", "{,", "{a", "{\"a\"", "{\"a\":", "{\"a\":}", "{\"a\":1", "{\"a\":1 2}", "{\"a\":1]",
-            "{\"a\" 1}", "{1:2}", "{\"a\":{}",
+            "{",
+            "{,",
+            "{a",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":}",
+            "{\"a\":1",
+            "{\"a\":1 2}",
+            "{\"a\":1]",
+            "{\"a\" 1}",
+            "{1:2}",
+            "{\"a\":{}",
         ] {
             let mut fields = Fields::of(broken).unwrap();
             let end = loop {

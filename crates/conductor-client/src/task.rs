@@ -48,25 +48,16 @@ struct Head {
     response_timeout_seconds: u64,
     callback_after_seconds: i64,
     external_input_payload_storage_path: Option<String>,
-    workflow_task: Option<Embedded>,
+    definition: Definition,
     /// Where it stands in the task.
     input_data: Option<Range<usize>>,
     output_data: Option<Box<RawValue>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Embedded {
-    #[serde(default)]
-    task_definition: Option<Definition>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// What is needed of a task's definition, which the server sends within `workflowTask`.
+#[derive(Debug, Clone, Default)]
 struct Definition {
-    #[serde(default)]
     timeout_seconds: u64,
-    #[serde(default)]
     poll_timeout_seconds: Option<u64>,
 }
 
@@ -287,23 +278,17 @@ impl Task {
 
     /// `timeoutSeconds` of its definition: counts from `start_time`, cannot be extended, 0 is off.
     pub fn timeout_seconds(&self) -> u64 {
-        self.definition().map_or(0, |d| d.timeout_seconds)
+        self.head.definition.timeout_seconds
     }
 
     /// `pollTimeoutSeconds` of its definition, `None` when off.
     pub fn poll_timeout_seconds(&self) -> Option<u64> {
-        self.definition()
-            .and_then(|d| d.poll_timeout_seconds)
-            .filter(|&s| s > 0)
+        self.head.definition.poll_timeout_seconds.filter(|&s| s > 0)
     }
 
     /// Where the server stored the input when it was too large to send; `inputData` is `{}` then.
     pub fn external_input_path(&self) -> Option<&str> {
         self.head.external_input_payload_storage_path.as_deref()
-    }
-
-    fn definition(&self) -> Option<&Definition> {
-        self.head.workflow_task.as_ref()?.task_definition.as_ref()
     }
 }
 
@@ -371,7 +356,17 @@ impl Head {
             "externalInputPayloadStoragePath" => {
                 set(&mut self.external_input_payload_storage_path, json)
             }
-            "workflowTask" => set(&mut self.workflow_task, json),
+            "workflowTask" => {
+                let definition = skip::field(json, "taskDefinition").unwrap_or_default();
+                let get = |name| skip::field(definition, name);
+                if let Some(json) = get("timeoutSeconds") {
+                    set(&mut self.definition.timeout_seconds, json)?;
+                }
+                if let Some(json) = get("pollTimeoutSeconds") {
+                    set(&mut self.definition.poll_timeout_seconds, json)?;
+                }
+                Ok(())
+            }
             "outputData" => set(&mut self.output_data, json),
             _ => Ok(()),
         }
