@@ -1,6 +1,6 @@
 //! Tasks as they are polled, and results as they are reported.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
 use bytes::Bytes;
 use serde::{
@@ -126,19 +126,16 @@ impl Task {
         rest = past_space(elements);
         let mut more = !rest.starts_with(']');
         while more {
-            rest = match Head::read(rest) {
-                Ok((head, after)) => {
-                    let raw = &rest[..rest.len() - after.len()];
-                    tasks.push(head.map(|head| Self::new(raw, head)));
-                    after
-                }
-                Err(Broken) => {
-                    let broken = || why_not::<Vec<Ignored>>(answer);
-                    let (element, after) = skip::value(rest).ok_or_else(broken)?;
-                    serde_json::from_str::<Ignored>(element)?;
-                    tasks.push(Err(Malformed(why_not::<Object>(element))));
-                    after
-                }
+            rest = if let Ok((head, after)) = Head::read(rest) {
+                let raw = &rest[..rest.len() - after.len()];
+                tasks.push(head.map(|head| Self::new(raw, head)));
+                after
+            } else {
+                let broken = || why_not::<Vec<Ignored>>(answer);
+                let (element, after) = skip::value(rest).ok_or_else(broken)?;
+                serde_json::from_str::<Ignored>(element)?;
+                tasks.push(Err(Malformed(why_not::<Object>(element))));
+                after
             };
             rest = past_space(rest);
             more = rest.starts_with(',');
@@ -293,7 +290,7 @@ impl Task {
 }
 
 /// What a text must be to be a task.
-type Object = BTreeMap<String, Ignored>;
+type Object = serde_json::Map<String, serde_json::Value>;
 
 /// What the parser has against a text that is not taken for a `T`. It is the stricter one.
 fn why_not<T: DeserializeOwned>(json: &str) -> serde_json::Error {

@@ -120,6 +120,12 @@ pub fn bars(results: &Results) -> Vec<Bar> {
         Most(0.4),
         over_best(results),
     );
+    // The in-memory server has no step of its own.
+    plain(
+        "pick-up p99 where batches are held until they are full (SQL), ms",
+        Most(10.0),
+        results.light_sql.map(|l| l.pick_up_99),
+    );
     plain("idle: polls a second", Most(0.25), idle.map(|i| i.polls));
     plain(
         "idle: CPU seconds a minute",
@@ -175,7 +181,7 @@ mod tests {
     #[test]
     fn nothing_measured_is_neither_met_nor_missed() {
         let bars = bars(&Results::default());
-        assert_eq!(bars.len(), 20);
+        assert_eq!(bars.len(), 21);
         assert!(bars.iter().all(|bar| bar.holds().is_none()));
     }
 

@@ -12,7 +12,6 @@ use tokio::{
 
 use crate::{
     contender::{Contender, Kind},
-    server::Server,
     usage::{Used, tree, used},
 };
 
@@ -59,21 +58,21 @@ pub struct Share {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Running {
-    /// Starts the handler, if there is one, and then the worker.
+    /// Starts the handler, if there is one, and then the worker, which polls this Conductor.
     pub async fn start(
         contender: &Contender,
-        server: &Server,
+        conductor: &str,
         cores: Cores,
         work: Work<'_>,
     ) -> Result<Self> {
-        Self::start_under(&[], contender, server, cores, work).await
+        Self::start_under(&[], contender, conductor, cores, work).await
     }
 
     /// The same with the worker (not its handler) run by another program, `under`.
     pub async fn start_under(
         under: &[String],
         contender: &Contender,
-        server: &Server,
+        conductor: &str,
         cores: Cores,
         work: Work<'_>,
     ) -> Result<Self> {
@@ -93,7 +92,7 @@ impl Running {
         let mut command = pinned(under, &contender.program()?, cores);
         tell(&mut command, work);
         command
-            .env("CONDUCTOR_SERVER_URL", &server.base)
+            .env("CONDUCTOR_SERVER_URL", conductor)
             .env("BENCH_TASK", work.types[0])
             .env("HANDLER_PORT", port.to_string());
         if matches!(contender.kind, Kind::Defaults { .. }) {

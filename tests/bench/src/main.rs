@@ -56,6 +56,18 @@ enum Command {
         #[arg(long, default_value_t = 200_000)]
         warm_up: u64,
     },
+    /// How long tasks of 5 ms wait for the sidecar at a real Conductor, see `make cluster`.
+    PickUp {
+        /// Its API's address.
+        #[arg(long)]
+        conductor: String,
+        /// How many tasks are measured.
+        #[arg(long, default_value_t = 500)]
+        tasks: usize,
+        /// How many come in a second, at random moments; as many as the server can stand.
+        #[arg(long, default_value_t = 10.0)]
+        rate: f64,
+    },
     /// A fixed load with the worker run by another program: strace, perf, valgrind.
     Profile {
         /// Which worker.
@@ -166,6 +178,11 @@ async fn carry_out(command: Command, cores: Cores, out: &Path) -> Result<()> {
             size,
         } => run::instructions(cores, Tasks { number, size }, out).await,
         Command::Churn { tasks, warm_up } => run::churn(cores, tasks, warm_up).await,
+        Command::PickUp {
+            conductor,
+            tasks,
+            rate,
+        } => run::pick_up(cores, &conductor, tasks, rate).await,
         Command::Profile {
             worker,
             tasks: number,

@@ -24,6 +24,8 @@ pub struct Results {
     pub throughput_10_kb: Vec<By<Throughput>>,
     /// Light load.
     pub light: By<Light>,
+    /// The sidecar's with a server that waits until a batch is full, as those on SQL do.
+    pub light_sql: Option<Light>,
     /// Nothing to do, one task type.
     pub idle: By<Idle>,
     /// Nothing to do, the sidecar with three task types.

@@ -2,7 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use bench::{measure::memory, results::By};
+use bench::{
+    measure::{light, memory},
+    results::By,
+};
+use embedded_conductor::BatchFill;
 
 use super::{
     Choice, Contender, Cores, FLOOR, Kind, Machine, OURS, Part, Result, Results, Tasks, measure,
@@ -41,8 +45,8 @@ pub(super) async fn everything(choice: &Choice, cores: Cores) -> Result<Results>
     }
     for one in &who {
         if choice.takes(Part::Light) {
-            let light = measure::light::measure(one, cores, choice.light_tasks, 1).await?;
-            note(&mut results.light, one, light);
+            let found = light::measure(one, cores, choice.light_tasks, BatchFill::Redis).await?;
+            note(&mut results.light, one, found);
         }
         if choice.takes(Part::Idle) {
             let watch = Duration::from_secs(choice.idle_seconds);
@@ -96,6 +100,11 @@ async fn ours_alone(
     if !who.contains(&ours) {
         return Ok(());
     }
+    if choice.takes(Part::Light) {
+        let sql = light::measure(ours, cores, choice.light_tasks, BatchFill::Sql).await?;
+        say(&format!("light, on SQL   {sql:.3?}"));
+        results.light_sql = Some(sql);
+    }
     if choice.takes(Part::Idle) {
         let watch = Duration::from_secs(choice.idle_seconds);
         let three = measure::idle::measure(ours, cores, 3, watch).await?;
@@ -123,6 +132,15 @@ pub(super) async fn instructions(cores: Cores, tasks: Tasks, out: &Path) -> Resu
     }
     println!("ratio    {:7.2}", found[0] / found[1]);
     println!("profiles: {}/callgrind.*", out.display());
+    Ok(())
+}
+
+/// Waits at a real server.
+#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
+pub(super) async fn pick_up(cores: Cores, conductor: &str, tasks: usize, rate: f64) -> Result<()> {
+    let ours = Contender::named(OURS)?;
+    let (p50, p99) = light::pick_up(ours, cores, conductor, tasks, rate).await?;
+    println!("pick-up p50 {p50:.1} ms, p99 {p99:.1} ms, of {tasks} tasks at {rate} a second");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::{process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result};
-use conductor_client::{ApiBase, Client, TaskDef, WorkflowDef};
+use conductor_client::{ApiBase, Client, StartWorkflow, TaskDef, WorkflowDef};
 use embedded_conductor::{BatchFill, Move};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -108,10 +108,7 @@ impl Server {
         let mut line = async || lines.next_line().await?.context("the server has ended");
         let (base, beside) = (line().await?, line().await?);
         let client = Client::new(ApiBase::parse(&base)?)?;
-        let defs: Vec<_> = types.iter().map(|name| TaskDef::named(*name)).collect();
-        client.register_task_defs(&defs).await?;
-        let workflows: Vec<_> = types.iter().map(|name| workflow(name)).collect();
-        client.register_workflow_defs(&workflows).await?;
+        register(&client, types).await?;
         let http = reqwest::Client::builder().tcp_nodelay(true).build()?;
         Ok(Self {
             child,
@@ -195,6 +192,15 @@ impl Server {
     }
 }
 
+/// A task type and a workflow of one task for each name.
+pub async fn register(client: &Client, types: &[&str]) -> Result<()> {
+    let defs: Vec<_> = types.iter().map(|name| TaskDef::named(*name)).collect();
+    client.register_task_defs(&defs).await?;
+    let workflows: Vec<_> = types.iter().map(|name| workflow(name)).collect();
+    client.register_workflow_defs(&workflows).await?;
+    Ok(())
+}
+
 /// A workflow of one task, which gets the workflow's input.
 fn workflow(name: &str) -> WorkflowDef {
     let mut workflow = WorkflowDef::sequence(name, [(name, "task")]);
@@ -209,6 +215,15 @@ fn workflow(name: &str) -> WorkflowDef {
 pub fn start_request(task_type: &str, size: usize) -> String {
     let input = input(size);
     format!(r#"{{"name":"{task_type}","input":{input}}}"#)
+}
+
+/// The same as a value.
+pub fn start(task_type: &str, size: usize) -> Result<StartWorkflow> {
+    Ok(StartWorkflow {
+        name: task_type.to_owned(),
+        input: serde_json::from_str(&input(size))?,
+        ..StartWorkflow::default()
+    })
 }
 
 /// What tasks are about, as it might be: a document of many small values. A worker that reads

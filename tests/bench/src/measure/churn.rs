@@ -47,7 +47,7 @@ pub async fn measure(
         concurrency: SLOTS,
         takes: Duration::ZERO,
     };
-    let running = Running::start(contender, &server, cores, work).await?;
+    let running = Running::start(contender, &server.base, cores, work).await?;
     let mut points = Vec::new();
     let mut started = 0;
     while started < tasks {

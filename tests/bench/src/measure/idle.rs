@@ -42,7 +42,7 @@ pub async fn measure(
         concurrency: SLOTS,
         takes: Duration::ZERO,
     };
-    let running = Running::start(contender, &server, cores, work).await?;
+    let running = Running::start(contender, &server.base, cores, work).await?;
     let long = Duration::from_secs(60);
     server
         .until(long, "it polls", |counts| counts.polls > 0)

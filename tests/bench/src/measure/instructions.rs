@@ -83,7 +83,7 @@ pub async fn under(
         concurrency: SLOTS,
         takes: Duration::ZERO,
     };
-    let mut running = Running::start_under(program, contender, &server, cores, work).await?;
+    let mut running = Running::start_under(program, contender, &server.base, cores, work).await?;
     server.completed(u64::try_from(number)?, LONG).await?;
     running.end_as_pod(contender).await
 }

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use conductor_client::{ApiBase, Client};
+use embedded_conductor::BatchFill;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
@@ -15,14 +17,17 @@ use super::{INPUT, SLOTS, TASK};
 use crate::{
     contender::Contender,
     load::{Cores, Running, Work},
-    server::{Options, Server, Step, What, start_request},
+    server::{self, Options, Server, Step, What, start_request},
     summary::quantile,
+    worker::micros,
 };
 
 /// Tasks a second.
 const RATE: f64 = 50.0;
 /// How long a task takes.
 const TAKES: Duration = Duration::from_millis(5);
+/// Of the moments at which tasks come.
+const SEED: u64 = 1;
 /// Tasks before the measured ones.
 const WARM_UP: usize = 100;
 
@@ -42,15 +47,17 @@ struct Output {
     began: i64,
 }
 
-/// `tasks`: how many are measured. `seed` decides when they come, for everybody alike.
+/// `tasks`: how many are measured. `batch_fill`: what kind of server. `SEED` decides when they
+/// come, for everybody alike.
 pub async fn measure(
     contender: &Contender,
     cores: Cores,
     tasks: usize,
-    seed: u64,
+    batch_fill: BatchFill,
 ) -> Result<Light> {
     let options = Options {
         journal: true,
+        batch_fill,
         ..Options::default()
     };
     let server = Server::start(options, &[TASK]).await?;
@@ -59,14 +66,14 @@ pub async fn measure(
         concurrency: SLOTS,
         takes: TAKES,
     };
-    let running = Running::start(contender, &server, cores, work).await?;
+    let running = Running::start(contender, &server.base, cores, work).await?;
     // It is there once a first task has gone through it.
     server.fill(TASK, SLOTS, INPUT).await?;
     let long = Duration::from_secs(60);
     server.completed(u64::try_from(SLOTS)?, long).await?;
     server.journal().await?;
 
-    come(&server, WARM_UP + tasks, seed).await?;
+    come(&server, WARM_UP + tasks).await?;
     let all = u64::try_from(SLOTS + WARM_UP + tasks)?;
     server.completed(all, long).await?;
     let journal = server.journal().await?;
@@ -88,17 +95,76 @@ pub async fn measure(
     })
 }
 
-/// Starts workflows as a Poisson process does: the pauses are independent of each other.
-async fn come(server: &Server, number: usize, seed: u64) -> Result<()> {
-    let mut random = fastrand::Rng::with_seed(seed);
+/// How long tasks wait at a server that is there already, for one it can stand so many of a
+/// second: from the moment that they are scheduled, which it tells in whole milliseconds, to the
+/// first line of the worker's function. The median and the 99th percentile, in milliseconds.
+pub async fn pick_up(
+    contender: &Contender,
+    cores: Cores,
+    conductor: &str,
+    tasks: usize,
+    rate: f64,
+) -> Result<(f64, f64)> {
+    let client = Client::new(ApiBase::parse(conductor)?)?;
+    let name = format!("bench_{:x}", micros());
+    server::register(&client, &[&name]).await?;
+    let work = Work {
+        types: &[&name],
+        concurrency: SLOTS,
+        takes: TAKES,
+    };
+    let running = Running::start(contender, conductor, cores, work).await?;
+    let start = server::start(&name, INPUT)?;
+    let all = WARM_UP + tasks;
+    let ids = arrivals(all, rate)
+        .then(|at| {
+            let (client, start) = (&client, &start);
+            async move {
+                tokio::time::sleep_until(at.into()).await;
+                client.start_workflow(start).await
+            }
+        })
+        .try_collect::<Vec<String>>()
+        .await?;
+    let mut waits = Vec::new();
+    let end = Instant::now() + Duration::from_secs(60);
+    for id in &ids[WARM_UP..] {
+        let workflow = loop {
+            let workflow = client.get_workflow(id, true).await?;
+            if workflow.status.is_terminal() {
+                break workflow;
+            }
+            anyhow::ensure!(Instant::now() < end, "workflow {id} does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let task = workflow.tasks.first().context("no task")?;
+        let output = task.output_data().context("no output")?;
+        let began = serde_json::from_str::<Output>(output.get())?.began;
+        waits.push(began - task.scheduled_time() * 1000);
+    }
+    drop(running);
+    let waits = sorted(waits.into_iter());
+    let at = |at| quantile(&waits, at).context("no task was measured");
+    Ok((at(0.5)?, at(0.99)?))
+}
+
+/// Moments as a Poisson process has them: the pauses are independent of each other.
+fn arrivals(number: usize, rate: f64) -> stream::Iter<impl Iterator<Item = Instant>> {
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let mut at = Instant::now();
+    stream::iter((0..number).map(move |_| {
+        at += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / rate);
+        at
+    }))
+}
+
+async fn come(server: &Server, number: usize) -> Result<()> {
     let body = Bytes::from(start_request(TASK, INPUT));
-    let (began, mut at) = (Instant::now(), Duration::ZERO);
     // One that takes longer than the pause must not delay the next.
-    let comes = stream::iter(0..number).map(|_| {
-        at += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / RATE);
-        let (at, body) = (at, body.clone());
+    let comes = arrivals(number, RATE).map(|at| {
+        let body = body.clone();
         async move {
-            tokio::time::sleep_until((began + at).into()).await;
+            tokio::time::sleep_until(at.into()).await;
             server.start_one(body).await
         }
     });

@@ -32,7 +32,7 @@ pub async fn measure(contender: &Contender, cores: Cores) -> Result<Memory> {
         concurrency: SLOTS,
         takes: Duration::from_secs(3),
     };
-    let running = Running::start(contender, &server, cores, work).await?;
+    let running = Running::start(contender, &server.base, cores, work).await?;
     server
         .until(LONG, "it polls", |counts| counts.polls > 0)
         .await?;
@@ -51,7 +51,7 @@ pub async fn many(contender: &Contender, cores: Cores, slots: usize, size: usize
         concurrency: slots,
         takes: Duration::from_secs(10),
     };
-    let running = Running::start(contender, &server, cores, work).await?;
+    let running = Running::start(contender, &server.base, cores, work).await?;
     let busy = all_busy(&server, &running, slots, size).await?;
     drop(running);
     Ok(busy)

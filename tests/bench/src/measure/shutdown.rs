@@ -42,7 +42,7 @@ pub async fn measure(contender: &Contender, cores: Cores) -> Result<Lost> {
         concurrency: 2 * SLOTS,
         takes: TAKES,
     };
-    let mut running = Running::start(contender, &server, cores, work).await?;
+    let mut running = Running::start(contender, &server.base, cores, work).await?;
     let long = Duration::from_secs(60);
     server
         .until(long, "it polls", |counts| counts.polls > 0)

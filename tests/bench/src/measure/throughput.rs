@@ -45,7 +45,7 @@ pub async fn measure(contender: &Contender, cores: Cores, size: usize) -> Result
         concurrency: SLOTS,
         takes: Duration::ZERO,
     };
-    let running = Running::start(contender, &server, cores, work).await?;
+    let running = Running::start(contender, &server.base, cores, work).await?;
 
     let warm = u64::try_from(contender.warm_up)?;
     let first = server.completed(warm, LONG).await?;

@@ -148,7 +148,15 @@ fn light(page: &mut String, results: &Results) -> Result<(), Error> {
             format!("{:.2}", l.pick_up_99),
             format!("{:.2}", l.turnaround),
         ]
-    })
+    })?;
+    if let Some(sql) = results.light_sql {
+        let (p50, p99) = (sql.pick_up, sql.pick_up_99);
+        writeln!(
+            page,
+            "The sidecar where batches are held until they are full (SQL): pick-up p50 {p50:.2} ms, p99 {p99:.2} ms.\n"
+        )?;
+    }
+    Ok(())
 }
 
 fn idle(page: &mut String, results: &Results) -> Result<(), Error> {
