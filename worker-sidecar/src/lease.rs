@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Future, pending},
+    pin::Pin,
     time::Duration,
 };
 
@@ -109,6 +110,11 @@ impl Lease {
     fn look(&self) -> Duration {
         (self.length / 3).clamp(OFTENEST_LOOK, RAREST_LOOK)
     }
+
+    /// How long a look may take: it is over before the next one.
+    fn look_patience(&self) -> Duration {
+        self.look() / 2
+    }
 }
 
 const OFTENEST_LOOK: Duration = Duration::from_secs(5);
@@ -150,19 +156,28 @@ impl Keeper<'_> {
         let mut extend_at = schedule.map(|s| Instant::now() + s.next(fastrand::f64()));
         let mut look_at = Instant::now() + lease.look();
         let mut failures = 0;
+        // Beside the extensions: one that hangs must not hold them up.
+        let mut look = None;
         loop {
-            tokio::time::sleep_until(extend_at.map_or(look_at, |at| at.min(look_at))).await;
-            let now = Instant::now();
-            let still_there = if let (Some(schedule), Some(at)) = (schedule, extend_at)
-                && at <= now
-            {
-                let (pause, there) =
-                    Box::pin(self.extend(lease, schedule, &mut failures, air)).await;
-                extend_at = Some(Instant::now() + pause);
-                there
-            } else {
-                look_at = now + lease.look().mul_f64(1.0 - fastrand::f64() / 10.0);
-                Box::pin(self.is_wanted(lease)).await
+            let next = extend_at.map_or(look_at, |at| at.min(look_at));
+            let still_there = tokio::select! {
+                biased;
+                wanted = found(&mut look) => wanted,
+                () = tokio::time::sleep_until(next) => {
+                    let now = Instant::now();
+                    if let (Some(schedule), Some(at)) = (schedule, extend_at)
+                        && at <= now
+                    {
+                        let (pause, there) =
+                            Box::pin(self.extend(lease, schedule, &mut failures, air)).await;
+                        extend_at = Some(Instant::now() + pause);
+                        there
+                    } else {
+                        look_at = now + lease.look().mul_f64(1.0 - fastrand::f64() / 10.0);
+                        look = Some(Box::pin(self.is_wanted(lease)));
+                        true
+                    }
+                }
             };
             if !still_there {
                 gone.send_replace(true);
@@ -222,14 +237,29 @@ impl Keeper<'_> {
     /// away.
     async fn is_wanted(&self, lease: &Lease) -> bool {
         let began = Instant::now();
-        let looked = self.client.get_task(&lease.task_id).await;
-        let failure = looked.as_ref().err().map(|e| (e.kind(), e.status()));
+        let look = self.client.get_task(&lease.task_id);
+        let looked = tokio::time::timeout(lease.look_patience(), look).await;
+        let failure = match &looked {
+            Ok(looked) => looked.as_ref().err().map(|e| (e.kind(), e.status())),
+            Err(_) => Some((Kind::Retryable { after: None }, None)),
+        };
         self.metrics.looked(began.elapsed(), failure);
         match looked {
-            Ok(task) => !is_given_up(task.status(), task.worker_id(), self.worker_id),
-            Err(error) => error.kind() != Kind::Gone,
+            Ok(Ok(task)) => !is_given_up(task.status(), task.worker_id(), self.worker_id),
+            Ok(Err(error)) => error.kind() != Kind::Gone,
+            Err(_) => true,
         }
     }
+}
+
+/// What the look in the air finds; without one it never ends.
+async fn found<F: Future<Output = bool>>(look: &mut Option<Pin<Box<F>>>) -> bool {
+    let Some(in_the_air) = look else {
+        return pending().await;
+    };
+    let wanted = in_the_air.await;
+    *look = None;
+    wanted
 }
 
 #[cfg(test)]
@@ -264,6 +294,8 @@ mod tests {
                 length: Duration::from_secs(lease),
             };
             assert_eq!(lease.look(), Duration::from_secs(look), "{lease:?}");
+            // The next one comes up to a tenth sooner.
+            assert!(lease.look_patience() < lease.look().mul_f64(0.9));
         }
     }
 

@@ -27,6 +27,8 @@ pub enum On {
     Polls,
     /// Updates of tasks, lease extensions included.
     Updates,
+    /// Tasks that are read by their ids.
+    Looks,
     /// Queue sizes and poll data.
     Queues,
     /// Requests for a token.
@@ -44,6 +46,10 @@ impl On {
             Self::Updates => {
                 let path = path.trim_end_matches('/');
                 method == http::Method::POST && matches!(path, "tasks" | "tasks/update-v2")
+            }
+            Self::Looks => {
+                let id = path.strip_prefix("tasks/");
+                method == http::Method::GET && id.is_some_and(|id| !id.contains('/'))
             }
             Self::Queues => path.starts_with("tasks/queue/"),
             Self::Tokens => path == "token",
@@ -139,6 +145,9 @@ mod tests {
         assert_eq!(faults.meet(&Method::POST, "/api/tasks"), Some(Fault::Close));
         assert_eq!(faults.meet(&Method::POST, "/api/tasks"), Some(Fault::Close));
         assert_eq!(faults.meet(&Method::POST, "/api/tasks"), None);
+        faults.set(Fault::Hang, On::Looks);
+        assert_eq!(faults.meet(&Method::GET, "/api/tasks/t/log"), None);
+        assert_eq!(faults.meet(&Method::GET, "/api/tasks/t"), Some(Fault::Hang));
         faults.set(Fault::Status(503), On::Everything);
         assert_eq!(faults.meet(&Method::GET, "/health"), None);
         assert!(faults.meet(&Method::GET, "/api/tasks/queue/all").is_some());

@@ -1,4 +1,5 @@
-//! Extensions of a lease beside reports of the same task: a Conductor that is slow to take one.
+//! Extensions of a lease beside what else is sent about the task: a Conductor that is slow to
+//! answer that.
 
 use std::{
     sync::{
@@ -8,19 +9,21 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use axum::{
     Json, Router,
     extract::State,
     http::StatusCode,
     routing::{get, post},
 };
+use conductor_client::TaskDef;
+use embedded_conductor::{Fault, On};
 use harness::{Handler, Reply, eventually};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use worker_sidecar::config::{Config, HandlerConfig, TaskConfig};
 
-use crate::setup::{Running, SOON};
+use crate::setup::{Running, SOON, Setup};
 
 const LEASE: u64 = 3;
 
@@ -105,4 +108,25 @@ async fn none_is_sent_while_a_report_is_in_the_air() -> Result<()> {
     running.end().await?;
     server.abort();
     Ok(())
+}
+
+/// Whether a task is still wanted is asked while it is in work, and the answer may never come.
+#[tokio::test(flavor = "multi_thread")]
+async fn they_go_on_while_a_look_at_the_task_hangs() -> Result<()> {
+    // The first look comes after five seconds, and the lease would be over three later.
+    let reply = Reply::output(json!({})).after(Duration::from_secs(10));
+    let setup = Setup::new(move |_| reply.clone()).await?;
+    let def = TaskDef {
+        response_timeout_seconds: Some(LEASE),
+        retry_delay_seconds: Some(0),
+        ..TaskDef::named(&setup.task)
+    };
+    setup.server.register_def(def).await?;
+    let embedded = setup.server.as_embedded().context("it is in memory")?;
+    embedded.faults().set(Fault::Hang, On::Looks);
+    let running = setup.run()?;
+    let workflow = setup.once(1).await?;
+    ensure!(workflow.tasks.len() == 1, "{} tasks", workflow.tasks.len());
+    ensure!(setup.handler.ledger().len() == 1, "executed once");
+    running.end().await
 }
