@@ -17,7 +17,8 @@ pub enum Kind {
     /// The server understood and will not do it (another 4xx with Conductor's own error body),
     /// or its answer made no sense.
     Rejected,
-    /// What the call is about does not exist: a 404 with Conductor's own error body. Another
+    /// What the call is about does not exist: a 404 with Conductor's own error body, which has
+    /// both `message` and `retryable`. Another
     /// 404, of a gateway that has no server behind it for now, is retryable and doubtful, as
     /// are a gateway's redirects and other 4xx.
     Gone,
@@ -87,6 +88,8 @@ impl Error {
         Self {
             call,
             message,
+            // Whatever it says, it is not about this call.
+            doubtful: false,
             ..self
         }
     }
@@ -281,7 +284,8 @@ impl Said {
                 error: None,
             };
         };
-        let by_conductor = body.message.is_some();
+        // Gateways have a `message` too: what only Conductor says is whether to try again.
+        let by_conductor = body.message.is_some() && body.retryable.is_some();
         let mut message = match (&body.error, body.message) {
             (Some(error), None) => error.clone(),
             (_, message) => message.unwrap_or_default(),
@@ -325,7 +329,7 @@ mod tests {
     #[test]
     fn every_status_has_a_kind() {
         let again = Kind::Retryable { after: None };
-        let own = r#"{"message":"no"}"#;
+        let own = r#"{"message":"no","retryable":false}"#;
         for (status, body, kind) in [
             (400, own, Kind::Rejected),
             (400, "", again),
@@ -334,6 +338,8 @@ mod tests {
             (404, own, Kind::Gone),
             (404, "", again),
             (405, own, Kind::Rejected),
+            (409, own, Kind::Rejected),
+            (400, r#"{"message":"no"}"#, again),
             (413, "<html>", again),
             (429, own, again),
             (500, own, again),
@@ -360,17 +366,52 @@ mod tests {
 
     #[test]
     fn only_conductor_itself_knows_what_is_gone() {
-        let own = answered(
-            404,
-            r#"{"status":404,"message":"No such task found by id: x"}"#,
-        );
-        assert_eq!(own.kind(), Kind::Gone);
-        assert!(!own.is_doubtful());
-        for body in ["", "default backend - 404", "{}", "<html>"] {
+        let said = |message: &str| {
+            format!(r#"{{"status":404,"message":"{message}","instance":"vm","retryable":false}}"#)
+        };
+        for message in [
+            "No such task found by id: x",
+            "No such workflow found by id: x",
+            "Task not found for taskId: x",
+            "No static resource api/tasks/update-v2.",
+        ] {
+            let own = answered(404, &said(message));
+            assert_eq!(own.kind(), Kind::Gone, "{message}");
+            assert!(!own.is_doubtful(), "{message}");
+        }
+        for body in [
+            "",
+            "default backend - 404",
+            "{}",
+            "<html>",
+            // Kong, AWS, Azure, Spring.
+            r#"{"message":"no Route matched with those values"}"#,
+            r#"{"message":"no Route matched with those values","request_id":"5d1f"}"#,
+            r#"{"message":"Not Found"}"#,
+            r#"{"statusCode":404,"message":"Resource not found"}"#,
+            r#"{"timestamp":1,"status":404,"error":"Not Found","message":"","path":"/api/tasks"}"#,
+        ] {
             let foreign = answered(404, body);
             assert_eq!(foreign.kind(), Kind::Retryable { after: None }, "{body}");
             assert!(foreign.is_doubtful(), "{body}");
         }
+    }
+
+    #[test]
+    fn a_refusal_by_validation_is_conductors() {
+        let own = answered(
+            400,
+            r#"{"status":400,"message":"Validation failed, check below errors for detail.","retryable":false,"validationErrors":[{"path":"updateTask.arg0.taskId","message":"Task ID cannot be null or empty"}]}"#,
+        );
+        assert_eq!(own.kind(), Kind::Rejected);
+        assert!(!own.is_doubtful());
+    }
+
+    #[test]
+    fn why_there_is_no_token_does_not_speak_of_the_call() {
+        let error = answered(400, "<html>").before("update_task");
+        assert_eq!(error.kind(), Kind::Retryable { after: None });
+        assert!(!error.is_doubtful());
     }
 
     #[test]
