@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use reqwest::{Method, RequestBuilder, header};
+use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 use url::Url;
 
 use crate::{
     ApiBase, Connection, Error, Malformed, PollData, QueueName, StartWorkflow, Task, TaskDef,
-    TaskResult, Workflow, WorkflowDef, link::Link, task,
+    TaskResult, Workflow, WorkflowDef,
+    link::{Answer, Link},
+    task,
 };
 
 /// The longest a poll may wait at the server: more is answered 400.
@@ -104,11 +106,11 @@ impl Client {
         let request = self
             .request(Method::GET, &["tasks", "poll", task_type], PATIENCE)
             .query(&poll_query(worker_id, domain));
-        let body = self.link.send(CALL, request).await?;
+        let body = self.link.send(CALL, request).await?.body;
         if body.is_empty() {
             return Ok(None);
         }
-        read(CALL, &body).map(Some)
+        self.read(CALL, &body).map(Some)
     }
 
     /// `GET /tasks/poll/batch/{type}`: up to `count` tasks. Never drop its future, as with
@@ -116,7 +118,7 @@ impl Client {
     pub async fn batch_poll(&self, poll: BatchPoll<'_>) -> Result<Vec<Task>, Error> {
         let each = self.batch_poll_each(poll).await?;
         let all: Result<Vec<Task>, Malformed> = each.into_iter().collect();
-        all.map_err(|e| Error::nonsense(BATCH_POLL, e))
+        all.map_err(|e| self.nonsense(BATCH_POLL, e))
     }
 
     /// The same, where one task that cannot be read does not take the others with it: the
@@ -136,13 +138,13 @@ impl Client {
                 wait + PATIENCE,
             )
             .query(&query);
-        let body = self.link.send(BATCH_POLL, request).await?;
+        let body = self.link.send(BATCH_POLL, request).await?.body;
         // Servers before October 2025 answer 204 where none is waiting.
         if body.is_empty() {
             return Ok(Vec::new());
         }
-        let text = std::str::from_utf8(&body).map_err(|e| Error::nonsense(BATCH_POLL, e))?;
-        Task::batch_from_json(text).map_err(|e| Error::nonsense(BATCH_POLL, e))
+        let text = std::str::from_utf8(&body).map_err(|e| self.nonsense(BATCH_POLL, e))?;
+        Task::batch_from_json(text).map_err(|e| self.nonsense(BATCH_POLL, e))
     }
 
     /// `POST /tasks`: reports a result. `Ok` also when the task was terminal already and the
@@ -173,12 +175,13 @@ impl Client {
     ) -> Result<Option<Result<Task, Malformed>>, Error> {
         const CALL: &str = "update_task_v2";
         let request = self.post(&self.addresses.update_v2, PATIENCE).json(result);
-        let body = self.link.send(CALL, request).await?;
-        if body.is_empty() {
+        let Answer { status, body } = self.link.send(CALL, request).await?;
+        // Conductor has nothing to say but so; an empty page of a gateway has another status.
+        if status == StatusCode::NO_CONTENT {
             return Ok(None);
         }
         // What has no id is nobody's task, and the answer not Conductor's.
-        let foreign = || Error::foreign(CALL, &body);
+        let foreign = || self.link.hidden_in(Error::foreign(CALL, status, &body));
         let text = std::str::from_utf8(&body).map_err(|_| foreign())?;
         match Task::from_json(text) {
             Err(_) if !task::has_id(text) => Err(foreign()),
@@ -226,11 +229,11 @@ impl Client {
     pub async fn task_logs(&self, task_id: &str) -> Result<Vec<crate::TaskLog>, Error> {
         const CALL: &str = "task_logs";
         let request = self.request(Method::GET, &["tasks", task_id, "log"], PATIENCE);
-        let body = self.link.send(CALL, request).await?;
+        let body = self.link.send(CALL, request).await?.body;
         if body.is_empty() {
             return Ok(Vec::new());
         }
-        read(CALL, &body)
+        self.read(CALL, &body)
     }
 
     /// `GET /tasks/{id}`.
@@ -319,8 +322,8 @@ impl Client {
             .request(Method::PUT, &["metadata", "workflow"], PATIENCE)
             .json(defs);
         // A definition that is refused is only an entry in a 200.
-        let body = self.link.send(CALL, request).await?;
-        let bulk: Bulk = read(CALL, &body)?;
+        let body = self.link.send(CALL, request).await?.body;
+        let bulk: Bulk = self.read(CALL, &body)?;
         match bulk.bulk_error_results.iter().next() {
             None => Ok(()),
             Some((name, why)) => Err(Error::refused(CALL, format!("{name}: {why}"))),
@@ -335,8 +338,8 @@ impl Client {
         let request = self
             .request(Method::POST, &["workflow"], PATIENCE)
             .json(start);
-        let body = self.link.send(CALL, request).await?;
-        let id = std::str::from_utf8(&body).map_err(|e| Error::nonsense(CALL, e))?;
+        let body = self.link.send(CALL, request).await?.body;
+        let id = std::str::from_utf8(&body).map_err(|e| self.nonsense(CALL, e))?;
         Ok(id.trim().trim_matches('"').to_owned())
     }
 
@@ -373,15 +376,24 @@ impl Client {
         request: RequestBuilder,
         task_id: &str,
     ) -> Result<(), Error> {
-        let body = self.link.send(call, request).await?;
+        let Answer { status, body } = self.link.send(call, request).await?;
         let said = body.trim_ascii();
         let said = said.strip_prefix(b"\"").unwrap_or(said);
         let said = said.strip_suffix(b"\"").unwrap_or(said);
         if said == task_id.as_bytes() {
             Ok(())
         } else {
-            Err(self.link.hidden_in(Error::foreign(call, &body)))
+            Err(self.link.hidden_in(Error::foreign(call, status, &body)))
         }
+    }
+
+    fn read<T: DeserializeOwned>(&self, call: &'static str, body: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(body).map_err(|e| self.nonsense(call, e))
+    }
+
+    /// The readers quote what they do not like.
+    fn nonsense(&self, call: &'static str, why: impl fmt::Display) -> Error {
+        self.link.hidden_in(Error::nonsense(call, why))
     }
 
     fn post(&self, address: &Url, patience: Duration) -> RequestBuilder {
@@ -409,8 +421,9 @@ impl Client {
         let body = self
             .link
             .send(call, self.request(Method::GET, path, PATIENCE).query(query))
-            .await?;
-        read(call, &body)
+            .await?
+            .body;
+        self.read(call, &body)
     }
 }
 
@@ -429,10 +442,6 @@ fn poll_query<'a>(worker_id: &str, domain: Option<&str>) -> Vec<(&'a str, String
         query.push(("domain", domain.to_owned()));
     }
     query
-}
-
-fn read<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|e| Error::nonsense(call, e))
 }
 
 /// Splits names so that no request's query is longer than [`MAX_QUERY`]. Escaping makes a

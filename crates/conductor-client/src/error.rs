@@ -169,15 +169,18 @@ impl Error {
     }
 
     /// A success that Conductor did not send.
-    pub(crate) fn foreign(call: &'static str, body: &[u8]) -> Self {
+    pub(crate) fn foreign(call: &'static str, status: StatusCode, body: &[u8]) -> Self {
         let start: String = String::from_utf8_lossy(body).chars().take(80).collect();
         Self {
             call,
             kind: Kind::Retryable { after: None },
-            status: Some(200),
+            status: Some(status.as_u16()),
             doubtful: true,
             token_refused: false,
-            message: format!("answered 200, but not by Conductor: {start:?}"),
+            message: format!(
+                "answered {}, but not by Conductor: {start:?}",
+                status.as_u16()
+            ),
         }
     }
 

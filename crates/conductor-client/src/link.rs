@@ -18,6 +18,12 @@ use crate::{
     token,
 };
 
+/// A success: 200, 201, 202 or 204.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
 /// What a request is sent with at this moment. Replaced as a whole: reading it waits for nobody.
 pub(crate) struct Live {
     pub(crate) http: reqwest::Client,
@@ -88,7 +94,7 @@ impl Link {
         &self,
         call: &'static str,
         request: RequestBuilder,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Answer, Error> {
         match &self.needs {
             None => exchange(call, request).await,
             // Boxed, so that callers without tokens do not carry its size with each call.
@@ -101,7 +107,7 @@ impl Link {
         call: &'static str,
         request: RequestBuilder,
         needs: &mpsc::UnboundedSender<Need>,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Answer, Error> {
         let mut pass = self.live.load().pass.clone();
         if pass.number == 0 {
             pass = match renewed(needs, 0).await {
@@ -112,7 +118,7 @@ impl Link {
         }
         let again = request.try_clone();
         let error = match exchange(call, pass.on(request)).await {
-            Ok(body) => return Ok(body),
+            Ok(answer) => return Ok(answer),
             Err(error) => pass.hidden_in(error),
         };
         let Some(again) = again.filter(|_| error.is_token_refused()) else {
@@ -211,8 +217,8 @@ async fn renewed(needs: &mpsc::UnboundedSender<Need>, seen: u64) -> Renewed {
     answer.await.unwrap_or(Renewed::TooSoon)
 }
 
-/// One request and its answer's body.
-pub(crate) async fn exchange(call: &'static str, request: RequestBuilder) -> Result<Bytes, Error> {
+/// One request and its answer.
+pub(crate) async fn exchange(call: &'static str, request: RequestBuilder) -> Result<Answer, Error> {
     let response: Response = request
         .send()
         .await
@@ -224,7 +230,7 @@ pub(crate) async fn exchange(call: &'static str, request: RequestBuilder) -> Res
         .map_err(|e| Error::transport(call, &e))?;
     match status {
         StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
-            Ok(body)
+            Ok(Answer { status, body })
         }
         _ => Err(Error::answered(call, status, &headers, &body)),
     }

@@ -67,7 +67,7 @@ pub(crate) async fn buy(
             key_secret: keys.secret.expose_secret(),
         });
     let body = match exchange(CALL, request).await {
-        Ok(body) => body,
+        Ok(answer) => answer.body,
         Err(error) if error.status() == Some(404) => return Ok(Bought::NoAuth),
         Err(error) => {
             return Err(match error.kind() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use conductor_client::{ApiBase, Client, Connection, Credentials};
+use conductor_client::{ApiBase, Client, Connection, Credentials, TaskResult, UpdateStatus};
 use harness::{Handler, Reply};
 use serde_json::json;
 use tracing_subscriber::{fmt::MakeWriter, util::SubscriberInitExt as _};
@@ -44,12 +44,27 @@ impl<'a> MakeWriter<'a> for Lines {
 async fn quoting(token_answer: fn() -> Reply) -> Result<Handler> {
     let server = Handler::start(move |call| match call.path.as_str() {
         "/api/token" => token_answer(),
+        "/api/tasks" | "/api/tasks/update-v2" => Reply::answer(200, format!("<html>{TOKEN}")),
+        "/api/metadata/workflow" => Reply::answer(200, json!(TOKEN).to_string()),
         _ => Reply::answer(
             401,
             json!({ "message": format!("bad token {TOKEN}") }).to_string(),
         ),
     });
     server.await
+}
+
+fn result() -> TaskResult {
+    TaskResult {
+        workflow_instance_id: "w".to_owned(),
+        task_id: "t".to_owned(),
+        status: UpdateStatus::Completed,
+        worker_id: "me".to_owned(),
+        output_data: None,
+        reason_for_incompletion: None,
+        callback_after_seconds: 0,
+        logs: Vec::new(),
+    }
 }
 
 #[tokio::test]
@@ -88,6 +103,9 @@ async fn no_secret_in_debug_errors_or_logs() -> Result<()> {
         let client = Client::with_connection(connection)?;
         write!(shown, "{client:?} {client:#?}")?;
         let failed = [
+            client.update_task(&result()).await.unwrap_err(),
+            client.update_task_v2(&result()).await.unwrap_err(),
+            client.register_workflow_defs(&[]).await.unwrap_err(),
             client.poll_data("t").await.unwrap_err(),
             client.log_task("t", "line").await.unwrap_err(),
         ];

@@ -168,6 +168,45 @@ async fn a_200_that_is_not_conductors_is_no_acceptance() -> Result<()> {
     running.end().await
 }
 
+/// The same for a report that asks for the next task, which Conductor answers without a body too:
+/// with a 204.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_page_is_no_acceptance_of_a_report_that_asks_for_more() -> Result<()> {
+    for status in [200, 201, 202] {
+        let server = Server::embedded().await?;
+        let task = server.register(&unique("task")).await?;
+        let mut ids = Vec::new();
+        for i in 0..50 {
+            ids.push(server.start(&task, json!(i)).await?);
+        }
+        let reply = Reply::output(json!({})).after(Duration::from_millis(20));
+        let handler = Handler::start(move |_| reply.clone()).await?;
+        let tasks = vec![TaskConfig::new(&task)];
+        let mut config = Config::new(server.base().parse()?, tasks, "w".to_owned());
+        config.handler = HandlerConfig::new(handler.port());
+        config.grace = Duration::from_secs(9);
+        let running = Running::start(config)?;
+        // With one slot each task needs a poll of its own, or a report that asked for it.
+        eventually("reports ask for more", SOON, async || {
+            let completed = running.sidecar.stats().tasks[0].completed;
+            match (completed, running.counted("task_poll_total")) {
+                (8.., polls) if polls < 5.0 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        let faults = server.as_embedded().context("embedded")?.faults();
+        faults.set_times(Fault::Status(status), On::Updates, 3);
+        for id in &ids {
+            let workflow = server.completed(id, SOON).await?;
+            ensure!(workflow.tasks.len() == 1, "{status}: {workflow:?}");
+        }
+        ensure!(handler.executions().values().all(|n| *n == 1));
+        running.end().await?;
+    }
+    Ok(())
+}
+
 /// Work that nobody wants any more is stopped: the connection is closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_call_of_a_cancelled_task_is_closed() -> Result<()> {
