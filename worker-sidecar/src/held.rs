@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use conductor_client::{Task, UpdateStatus};
@@ -34,6 +35,8 @@ pub struct HeldTask {
     pub workflow_id: String,
     /// Its name in the workflow, in a loop with the iteration as suffix: `ref__2`.
     pub reference: String,
+    /// How long its lease lasts; zero for none.
+    pub lease: Duration,
     /// Its updates go one by one, whoever sends them.
     pub air: Air,
     settled: watch::Sender<Option<UpdateStatus>>,
@@ -58,6 +61,7 @@ impl HeldTasks {
             task_id: task.task_id().to_owned(),
             workflow_id: task.workflow_id().to_owned(),
             reference: task.reference_name().to_owned(),
+            lease: Duration::from_secs(task.response_timeout_seconds()),
             air: Air::default(),
             settled: watch::Sender::new(None),
         });

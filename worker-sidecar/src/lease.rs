@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future, pending},
     pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -54,18 +55,31 @@ impl Schedule {
 /// How long an extension stays in the air once a report wants to follow it.
 const GIVES_WAY: Duration = Duration::from_secs(1);
 
+/// How long a report may have its turn: the lease is not extended meanwhile, so it takes no more
+/// of it than an extension does. For long leases: the next attempt may find a connection that
+/// works.
+pub fn report_patience(lease: Duration) -> Duration {
+    (lease / 8).clamp(Duration::from_secs(2), Duration::from_secs(10))
+}
+
 /// Of a task's reports and extensions one is in the air at a time: the server reads the task
 /// and writes it back, and an extension that crosses a report could undo it.
 #[derive(Debug, Default)]
 pub struct Air {
     one: Mutex<()>,
+    /// How many reports wait for their turn.
+    waiting: AtomicUsize,
+    /// Told of each that begins to wait.
     wanted: Notify,
 }
 
 impl Air {
     /// For a report, until dropped. An extension that is in the air gives way soon.
     pub async fn for_report(&self) -> MutexGuard<'_, ()> {
-        self.wanted.notify_waiters();
+        if let Ok(one) = self.one.try_lock() {
+            return one;
+        }
+        let _waits = Waits::begin(self);
         self.one.lock().await
     }
 
@@ -73,7 +87,7 @@ impl Air {
     async fn extend<T>(&self, patience: Duration, attempt: impl Future<Output = T>) -> Option<T> {
         let _one = self.one.lock().await;
         let wanted = async {
-            self.wanted.notified().await;
+            self.report_waits().await;
             tokio::time::sleep(GIVES_WAY).await;
         };
         tokio::select! {
@@ -81,6 +95,31 @@ impl Air {
             done = tokio::time::timeout(patience, attempt) => done.ok(),
             () = wanted => None,
         }
+    }
+
+    /// Ends when a report waits for its turn, be it since before this was called.
+    async fn report_waits(&self) {
+        let begins = self.wanted.notified();
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            begins.await;
+        }
+    }
+}
+
+/// A report's wait for its turn.
+struct Waits<'a>(&'a Air);
+
+impl<'a> Waits<'a> {
+    fn begin(air: &'a Air) -> Self {
+        air.waiting.fetch_add(1, Ordering::SeqCst);
+        air.wanted.notify_waiters();
+        Self(air)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -351,6 +390,41 @@ mod tests {
         let extended = air.extend(patience, async { began.elapsed() });
         let (after, ()) = tokio::join!(extended, report);
         assert_eq!(after, Some(Duration::from_secs(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_extension_gives_way_to_a_report_that_waited_before_it_began() {
+        let air = Air::default();
+        let one = air.for_report().await;
+        let hangs = air.extend(Duration::from_secs(100), pending::<()>());
+        let began = Instant::now();
+        let report = async {
+            let _turn = air.for_report().await;
+            began.elapsed()
+        };
+        let first = async {
+            // Both wait by now, the extension before the report.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(one);
+        };
+        let (extended, after, ()) = tokio::join!(hangs, report, first);
+        assert_eq!(extended, None);
+        assert_eq!(after, Duration::from_secs(3) + GIVES_WAY);
+        // Nobody waits any more, nor one that gave up waiting.
+        let one = air.for_report().await;
+        let given_up = tokio::time::timeout(Duration::from_secs(1), air.for_report()).await;
+        assert!(given_up.is_err());
+        drop(one);
+        let slow = async { tokio::time::sleep(Duration::from_secs(9)).await };
+        assert_eq!(air.extend(Duration::from_secs(10), slow).await, Some(()));
+    }
+
+    #[test]
+    fn a_report_takes_no_more_of_a_lease_than_an_extension() {
+        for (lease, patience) in [(0, 2), (3, 2), (40, 5), (3600, 10)] {
+            let patience = Duration::from_secs(patience);
+            assert_eq!(report_patience(Duration::from_secs(lease)), patience);
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ use serde::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{held::HeldTask, pipeline::Sidecar};
+use crate::{held::HeldTask, lease::report_patience, pipeline::Sidecar};
 
 /// How long a request's body may take: it comes over loopback.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -338,19 +338,33 @@ impl Local {
         let _room = self.room.acquire().await;
         let body = self.read(headers, body).await?;
         let held = held(&body)?;
-        let turn = match &held {
-            Some((task, _)) => Some(task.air.for_report().await),
-            None => None,
+        let forward = Forward {
+            query,
+            content_type: headers.get(CONTENT_TYPE).cloned(),
+            body,
+            ..request(Method::POST, path, headers)
         };
-        let forwarded = self
-            .forward(Forward {
-                query,
-                content_type: headers.get(CONTENT_TYPE).cloned(),
-                body,
-                ..request(Method::POST, path, headers)
-            })
-            .await?;
-        let Some((task, Some(status))) = &held else {
+        let Some((task, ends)) = held else {
+            return self.pass(forward).await;
+        };
+        // Its lease is not extended meanwhile.
+        let patience = report_patience(task.lease);
+        match timeout(patience, self.of_held(&task, ends, forward)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(no_answer(&format_args!("not within {patience:?}"))),
+        }
+    }
+
+    /// Passes an update of a held task on, in its turn.
+    async fn of_held(
+        &self,
+        task: &HeldTask,
+        ends: Option<UpdateStatus>,
+        forward: Forward<'_>,
+    ) -> Answer {
+        let turn = task.air.for_report().await;
+        let forwarded = self.forward(forward).await?;
+        let Some(status) = ends else {
             return Ok(answer(forwarded));
         };
         let response = head(&forwarded);
@@ -358,7 +372,7 @@ impl Local {
         if response.status().is_success() && confirms(&body, task) {
             let id = &task.task_id;
             tracing::debug!(task = id, ?status, "ended by its handler's own update");
-            task.settle(*status);
+            task.settle(status);
         }
         drop(turn);
         Ok(response.map(|()| Body::from(body)))
@@ -391,7 +405,7 @@ impl Local {
     }
 }
 
-fn no_answer(error: &conductor_client::Error) -> Refusal {
+fn no_answer(error: &dyn Display) -> Refusal {
     tracing::warn!(%error, "a request to the local task API could not be passed on");
     Refusal {
         status: StatusCode::SERVICE_UNAVAILABLE,

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{
     backoff::Backoff,
     gate::Gate,
-    lease::Air,
+    lease::{Air, report_patience},
     metrics::{Request, TaskMetrics},
     result::Report,
     spool::{self, Kept, Spool},
@@ -27,9 +27,7 @@ use crate::{
 /// An attempt that takes longer is kept on disk meanwhile.
 const HANGS: Duration = Duration::from_secs(1);
 
-/// The longest an attempt may take: the next one may find a connection that works. The lease
-/// is not extended meanwhile, so an attempt takes no more of it than an extension does.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a report that asks for the next task has its turn.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often a result is sent that the server, while it does other things, answers with a 500
@@ -250,7 +248,7 @@ impl Reporter {
     }
 
     async fn attempt(&self, report: &Report, metrics: &TaskMetrics) -> Result<(), Error> {
-        let patience = (report.lease().length / 8).clamp(LEAST_PATIENCE, PATIENCE);
+        let patience = report_patience(report.lease().length);
         let began = Instant::now();
         let sent = self
             .client

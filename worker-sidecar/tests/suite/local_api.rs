@@ -334,6 +334,42 @@ async fn an_update_that_conductor_did_not_take_ends_nothing() -> Result<()> {
     local.end().await
 }
 
+/// A connection that leads nowhere: the lease is kept all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_hangs_is_given_up_before_the_lease_is_over() -> Result<()> {
+    let setup = Setup::new(|_| Reply::hang()).await?;
+    let def = TaskDef {
+        response_timeout_seconds: Some(9),
+        retry_delay_seconds: Some(0),
+        ..TaskDef::named(&setup.task)
+    };
+    setup.server.register_def(def).await?;
+    let local = Local::new(setup).await?;
+    let kept = async |times: u64| {
+        eventually("the lease is kept", SOON, async || {
+            match local.counted("worker_lease_extensions_total", &local.setup.task) {
+                n if n >= times => Ok(()),
+                n => Err(n),
+            }
+        })
+        .await
+    };
+    let (workflow, task) = local.held().await?;
+    kept(1).await?;
+    // The next extension is due in three seconds: it is the update that hangs.
+    let embedded = local.setup.server.as_embedded().context("in-memory")?;
+    embedded.faults().set_times(Fault::Hang, On::Updates, 1);
+    let done = update(&task, "COMPLETED", &json!({"by": "update"}));
+    let (status, body) = local.post("/tasks", &done).await?;
+    ensure!(status == 503 && said(&body)?["retryable"] == true, "{body}");
+    kept(4).await?;
+    ensure!(local.setup.handler.running() == 1, "the call goes on");
+    local.setup.handler.release();
+    let ended = local.setup.server.completed(&workflow, SOON).await?;
+    ensure!(ended.tasks.len() == 1, "{} tasks", ended.tasks.len());
+    local.end().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_else_is_refused_with_the_list_of_what_is_allowed() -> Result<()> {
     let local = Local::new(Setup::new(|_| Reply::output(json!({}))).await?).await?;
