@@ -368,7 +368,7 @@ impl Local {
             return Ok(answer(forwarded));
         };
         let response = head(&forwarded);
-        let body = whole(forwarded).await?;
+        let body = whole(forwarded, self.payload_limit()).await?;
         if response.status().is_success() && confirms(&body, task) {
             let id = &task.task_id;
             tracing::debug!(task = id, ?status, "ended by its handler's own update");
@@ -385,7 +385,7 @@ impl Local {
                 "Conductor takes no Content-Encoding; send the body as it is",
             ));
         }
-        let limit = self.sidecar.config().handler.payload_limit;
+        let limit = self.payload_limit();
         match timeout(PATIENCE, read(body, limit)).await {
             Ok(read) => read,
             Err(_) => Err(Refusal::new(
@@ -393,6 +393,10 @@ impl Local {
                 format!("the body was not complete within {} s", PATIENCE.as_secs()),
             )),
         }
+    }
+
+    fn payload_limit(&self) -> usize {
+        self.sidecar.config().handler.payload_limit
     }
 
     async fn pass(&self, forward: Forward<'_>) -> Answer {
@@ -435,9 +439,20 @@ fn answer(forwarded: Forwarded) -> Response {
     head.map(|()| Body::from_stream(chunks))
 }
 
-async fn whole(mut forwarded: Forwarded) -> Result<Bytes, Refusal> {
+/// An answer that is looked at. Most are an id; a `/sync` brings the workflow with all its tasks.
+async fn whole(mut forwarded: Forwarded, limit: usize) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::new();
     while let Some(chunk) = forwarded.chunk().await.map_err(|e| no_answer(&e))? {
+        if whole.len() + chunk.len() > limit {
+            return Err(Refusal::new(
+                StatusCode::BAD_GATEWAY,
+                format!(
+                    "Conductor answered {}, but with more than the worker's payload limit of \
+                     {limit} bytes; look at the task, and leave /sync out the next time",
+                    forwarded.status().as_u16()
+                ),
+            ));
+        }
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())

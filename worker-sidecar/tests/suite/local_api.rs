@@ -502,6 +502,27 @@ async fn a_large_task_comes_whole() -> Result<()> {
     local.end().await
 }
 
+/// Of a task that is not held it would be passed on piece by piece.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_that_is_too_large_to_look_at_is_told_so() -> Result<()> {
+    let local = Local::new(Setup::new(|_| Reply::hang()).await?).await?;
+    let workflow = local.setup.start("x".repeat(64 << 10)).await?;
+    local.setup.at_work(1).await?;
+    let path = format!("/tasks/{workflow}/task/COMPLETED");
+    let (status, body) = local.post(&format!("{path}/sync"), &json!({})).await?;
+    let refused = said(&body)?;
+    ensure!(status == 502 && refused["retryable"] == false, "{body}");
+    let message = refused["message"].as_str().unwrap_or_default();
+    ensure!(
+        message.contains("65536") && message.contains("/sync"),
+        "{message}"
+    );
+    // Conductor had taken it.
+    local.setup.server.completed(&workflow, SOON).await?;
+    local.setup.handler.release();
+    local.end().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reference_name_is_escaped_on_its_way() -> Result<()> {
     let local = Local::new(Setup::new(|_| Reply::output(json!({}))).await?).await?;
