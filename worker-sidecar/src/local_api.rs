@@ -227,7 +227,8 @@ async fn get_task(
     headers: HeaderMap,
 ) -> Answer {
     let path = ["tasks", id_of(&id)?];
-    local.pass(request(Method::GET, &path, &headers)).await
+    let forward = request(Method::GET, &path, &headers);
+    local.pass(forward, Some(&id)).await
 }
 
 async fn task_logs(
@@ -236,7 +237,8 @@ async fn task_logs(
     headers: HeaderMap,
 ) -> Answer {
     let path = ["tasks", id_of(&id)?, "log"];
-    local.pass(request(Method::GET, &path, &headers)).await
+    let forward = request(Method::GET, &path, &headers);
+    local.pass(forward, Some(&id)).await
 }
 
 async fn log_task(
@@ -246,21 +248,33 @@ async fn log_task(
     body: Body,
 ) -> Answer {
     let path = ["tasks", id_of(&id)?, "log"];
-    local
-        .with_body(&path, &[], &headers, body, |_| Ok(None))
-        .await
+    let about = |_: &[u8]| {
+        Ok(About {
+            task_id: Some(id.clone()),
+            held: None,
+        })
+    };
+    local.with_body(&path, &[], &headers, body, about).await
 }
 
 async fn update(State(local): State<Arc<Local>>, headers: HeaderMap, body: Body) -> Answer {
-    let held = |body: &[u8]| {
+    let about = |body: &[u8]| {
         let update = Update::read(body)?;
-        let Some(held) = local.sidecar.held().by_id(&update.task_id) else {
-            return Ok(None);
+        let held = match local.sidecar.held().by_id(&update.task_id) {
+            Some(held) => {
+                let ends = update.of_held(&held)?;
+                Some((held, ends))
+            }
+            None => None,
         };
-        let ends = update.of_held(&held)?;
-        Ok(Some((held, ends)))
+        Ok(About {
+            task_id: Some(update.task_id.into_owned()),
+            held,
+        })
     };
-    local.with_body(&["tasks"], &[], &headers, body, held).await
+    local
+        .with_body(&["tasks"], &[], &headers, body, about)
+        .await
 }
 
 /// `{workflowId}/{ref}/{status}`.
@@ -296,8 +310,13 @@ struct Worker {
     workerid: Option<String>,
 }
 
-/// A held task that an update is about, and the status that ends it, if it does.
-type OfHeld = Option<(Arc<HeldTask>, Option<UpdateStatus>)>;
+/// What a request with a body is about.
+struct About {
+    /// The task's id, where it is known.
+    task_id: Option<String>,
+    /// The task, where it is held, and the status that ends it, if it does.
+    held: Option<(Arc<HeldTask>, Option<UpdateStatus>)>,
+}
 
 impl Local {
     async fn by_reference(
@@ -317,27 +336,34 @@ impl Local {
             Some(id) => vec![("workerid", id)],
             None => Vec::new(),
         };
-        let held = |_: &[u8]| match self.sidecar.held().by_reference(workflow_id, reference) {
-            Some(held) => Ok(Some((held, ends(update)?))),
-            None => Ok(None),
+        let about = |_: &[u8]| {
+            let held = match self.sidecar.held().by_reference(workflow_id, reference) {
+                Some(held) => Some((held, ends(update)?)),
+                None => None,
+            };
+            Ok(About {
+                task_id: held.as_ref().map(|(held, _)| held.task_id.clone()),
+                held,
+            })
         };
-        self.with_body(&path, &query, headers, body, held).await
+        self.with_body(&path, &query, headers, body, about).await
     }
 
-    /// Passes a request on that has a body. `held` looks at the body, and says which of the
-    /// tasks in work it is about.
+    /// Passes a request on that has a body. `about` looks at the body, and says which task it
+    /// is about.
     async fn with_body(
         &self,
         path: &[&str],
         query: &[(&str, &str)],
         headers: &HeaderMap,
         body: Body,
-        held: impl FnOnce(&[u8]) -> Result<OfHeld, Refusal>,
+        about: impl FnOnce(&[u8]) -> Result<About, Refusal>,
     ) -> Answer {
         // An error: a closed semaphore, and this one never is.
         let _room = self.room.acquire().await;
         let body = self.read(headers, body).await?;
-        let held = held(&body)?;
+        let About { task_id, held } = about(&body)?;
+        let task_id = task_id.as_deref();
         let forward = Forward {
             query,
             content_type: headers.get(CONTENT_TYPE).cloned(),
@@ -345,13 +371,13 @@ impl Local {
             ..request(Method::POST, path, headers)
         };
         let Some((task, ends)) = held else {
-            return self.pass(forward).await;
+            return self.pass(forward, task_id).await;
         };
         // Its lease is not extended meanwhile.
         let patience = report_patience(task.lease);
         match timeout(patience, self.of_held(&task, ends, forward)).await {
             Ok(answer) => answer,
-            Err(_) => Err(no_answer(&format_args!("not within {patience:?}"))),
+            Err(_) => Err(no_answer(&format_args!("not within {patience:?}"), task_id)),
         }
     }
 
@@ -363,12 +389,12 @@ impl Local {
         forward: Forward<'_>,
     ) -> Answer {
         let turn = task.air.for_report().await;
-        let forwarded = self.forward(forward).await?;
+        let forwarded = self.forward(forward, Some(&task.task_id)).await?;
         let Some(status) = ends else {
             return Ok(answer(forwarded));
         };
         let response = head(&forwarded);
-        let body = whole(forwarded, self.payload_limit()).await?;
+        let body = whole(forwarded, self.payload_limit(), task).await?;
         if response.status().is_success() && confirms(&body, task) {
             let id = &task.task_id;
             tracing::debug!(task = id, ?status, "ended by its handler's own update");
@@ -399,18 +425,23 @@ impl Local {
         self.sidecar.config().handler.payload_limit
     }
 
-    async fn pass(&self, forward: Forward<'_>) -> Answer {
-        self.forward(forward).await.map(answer)
+    async fn pass(&self, forward: Forward<'_>, task: Option<&str>) -> Answer {
+        self.forward(forward, task).await.map(answer)
     }
 
-    async fn forward(&self, forward: Forward<'_>) -> Result<Forwarded, Refusal> {
+    /// `task`: its id, where it is known.
+    async fn forward(
+        &self,
+        forward: Forward<'_>,
+        task: Option<&str>,
+    ) -> Result<Forwarded, Refusal> {
         let forwarded = self.sidecar.conductor().forward(forward).await;
-        forwarded.map_err(|error| no_answer(&error))
+        forwarded.map_err(|error| no_answer(&error, task))
     }
 }
 
-fn no_answer(error: &dyn Display) -> Refusal {
-    tracing::warn!(%error, "a request to the local task API could not be passed on");
+fn no_answer(error: &dyn Display, task: Option<&str>) -> Refusal {
+    tracing::warn!(task, %error, "a request to the local task API could not be passed on");
     Refusal {
         status: StatusCode::SERVICE_UNAVAILABLE,
         message: "Conductor does not answer; try again later".to_owned(),
@@ -440,9 +471,10 @@ fn answer(forwarded: Forwarded) -> Response {
 }
 
 /// An answer that is looked at. Most are an id; a `/sync` brings the workflow with all its tasks.
-async fn whole(mut forwarded: Forwarded, limit: usize) -> Result<Bytes, Refusal> {
+async fn whole(mut forwarded: Forwarded, limit: usize, task: &HeldTask) -> Result<Bytes, Refusal> {
+    let lost = |error: conductor_client::Error| no_answer(&error, Some(&task.task_id));
     let mut whole = BytesMut::new();
-    while let Some(chunk) = forwarded.chunk().await.map_err(|e| no_answer(&e))? {
+    while let Some(chunk) = forwarded.chunk().await.map_err(lost)? {
         if whole.len() + chunk.len() > limit {
             return Err(Refusal::new(
                 StatusCode::BAD_GATEWAY,

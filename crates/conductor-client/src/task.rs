@@ -1,6 +1,6 @@
 //! Tasks as they are polled, and results as they are reported.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 use serde::{
@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 use crate::skip::{self, Broken, Fields, past_space};
 
 /// A task as the server sent it. The JSON is kept as it came and handed on unparsed; only
-/// what the sidecar itself needs is read from it. Times are epoch milliseconds.
-#[derive(Debug, Clone)]
+/// what the sidecar itself needs is read from it. Times are epoch milliseconds. Its `Debug` shows
+/// ids and status alone: what else is in it may be secret.
+#[derive(Clone)]
 pub struct Task {
     /// UTF-8, one JSON object.
     raw: Bytes,
@@ -26,7 +27,7 @@ pub struct Task {
 #[error("not a task: {0}")]
 pub struct Malformed(#[from] serde_json::Error);
 
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 struct Head {
     task_id: String,
     workflow_instance_id: String,
@@ -55,7 +56,7 @@ struct Head {
 }
 
 /// What is needed of a task's definition, which the server sends within `workflowTask`.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 struct Definition {
     timeout_seconds: u64,
     poll_timeout_seconds: Option<u64>,
@@ -381,6 +382,16 @@ pub(crate) fn has_id(json: &str) -> bool {
     serde_json::from_str::<Id>(json).is_ok()
 }
 
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("task_id", &self.task_id())
+            .field("workflow_id", &self.workflow_id())
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'de> Deserialize<'de> for Task {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
@@ -532,6 +543,18 @@ mod tests {
             ("{}", 0, None)
         );
         assert!(Task::from_json("{}").is_err());
+    }
+
+    #[test]
+    fn debug_shows_ids_and_status_alone() {
+        let task = task(
+            r#"{"taskId":"i","workflowInstanceId":"w","status":"IN_PROGRESS","inputData":{"a":"s3cret"},
+            "outputData":{"b":"s3cret"},"reasonForIncompletion":"s3cret","runtimeMetadata":{"KEY":"s3cret"}}"#,
+        );
+        assert_eq!(
+            format!("{task:?}"),
+            r#"Task { task_id: "i", workflow_id: "w", status: InProgress, .. }"#
+        );
     }
 
     #[test]

@@ -15,8 +15,14 @@ pub struct TypedConnection {
     #[arg(long, env = "CONDUCTOR_AUTH_DIR", value_name = "DIR", global = true)]
     auth_dir: Option<String>,
     /// The key itself, in place of a directory.
-    #[arg(long, env = "CONDUCTOR_AUTH_KEY", value_name = "KEY", global = true)]
-    auth_key: Option<String>,
+    #[arg(
+        long,
+        env = "CONDUCTOR_AUTH_KEY",
+        value_name = "KEY",
+        hide_env_values = true,
+        global = true
+    )]
+    auth_key: Option<SecretString>,
     /// The key's secret. Others can see arguments: rather use the variable or the directory.
     #[arg(
         long,
@@ -108,12 +114,15 @@ impl TypedConnection {
         let file = |path: Option<String>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
         let mut connection = Connection::new(base);
 
-        let key = auth_key.filter(|key| !key.is_empty());
-        let secret = auth_secret.filter(|secret| !secret.expose_secret().is_empty());
+        let given = |secret: &SecretString| !secret.expose_secret().is_empty();
+        let (key, secret) = (auth_key.filter(given), auth_secret.filter(given));
         let credentials = match (file(auth_dir), key, secret) {
             (None, None, None) => None,
             (Some(dir), None, None) => Some((DIR, Credentials::Dir(dir))),
-            (None, Some(key), Some(secret)) => Some((KEY, Credentials::Given { key, secret })),
+            (None, Some(key), Some(secret)) => {
+                let key = key.expose_secret().to_owned();
+                Some((KEY, Credentials::Given { key, secret }))
+            }
             (Some(_), ..) => {
                 return Err(DIR.bad("a key or a secret is given beside it".to_owned()));
             }
@@ -144,7 +153,7 @@ impl TypedConnection {
             (None, Some(_)) => return Err(CERT.bad("not given".to_owned())),
         }
 
-        if let Some(headers) = headers.filter(|headers| !headers.expose_secret().is_empty()) {
+        if let Some(headers) = headers.filter(given) {
             // The reader's own message may quote a value.
             let headers: BTreeMap<String, String> =
                 serde_json::from_str(headers.expose_secret())
@@ -207,6 +216,21 @@ mod tests {
             r#"{"X-Tenant":"shop"}"#,
         ])
         .unwrap();
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let arguments = [
+            "sidecar",
+            "--auth-key=k3y",
+            "--auth-secret=s3cret",
+            r#"--headers={"X-A":"v4lue"}"#,
+        ];
+        let typed = Alone::try_parse_from(arguments).unwrap().typed;
+        let shown = format!("{typed:?} {typed:#?}");
+        for secret in ["k3y", "s3cret", "v4lue"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
     }
 
     #[test]
