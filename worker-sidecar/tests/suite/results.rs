@@ -1,13 +1,26 @@
 //! Results that Conductor does not take at once: none is dropped, none is done twice.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use conductor_client::{TaskDef, WorkflowStatus};
 use embedded_conductor::{Fault, On, Options};
 use harness::{Handler, Reply, Server, eventually, unique};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use worker_sidecar::config::{Config, HandlerConfig, SpoolConfig, TaskConfig};
 
 use crate::setup::{Running, SOON, Setup};
@@ -204,6 +217,71 @@ async fn an_empty_page_is_no_acceptance_of_a_report_that_asks_for_more() -> Resu
         ensure!(handler.executions().values().all(|n| *n == 1));
         running.end().await?;
     }
+    Ok(())
+}
+
+/// A gateway that loses its routes for a moment, and says so in JSON, in Kong's words. Its
+/// Conductor has one task.
+#[derive(Default)]
+struct Reloading {
+    polled: AtomicBool,
+    extensions: AtomicUsize,
+    reports: AtomicUsize,
+}
+
+async fn reloading(State(state): State<Arc<Reloading>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if parts.method == "GET" {
+        if state.polled.swap(true, Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            return Json(json!([])).into_response();
+        }
+        let task = json!([{"taskId": "i", "workflowInstanceId": "w", "taskType": "t",
+            "status": "IN_PROGRESS", "inputData": {}, "responseTimeoutSeconds": 3}]);
+        return Json(task).into_response();
+    }
+    let body = axum::body::to_bytes(body, usize::MAX).await;
+    let update: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
+    let (asked, lost) = if update["extendLease"] == true {
+        (&state.extensions, 1)
+    } else {
+        (&state.reports, 2)
+    };
+    if asked.fetch_add(1, Ordering::SeqCst) < lost {
+        let page = json!({"message": "no Route matched with those values"});
+        return (StatusCode::NOT_FOUND, Json(page)).into_response();
+    }
+    "i".into_response()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateways_404_gives_no_call_and_no_result_up() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let gateway = Arc::new(Reloading::default());
+    let router = Router::new()
+        .fallback(reloading)
+        .with_state(gateway.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let base = format!("http://{}", listener.local_addr()?);
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    // An extension falls due meanwhile.
+    let reply = Reply::output(json!({})).after(Duration::from_secs(2));
+    let handler = Handler::start(move |_| reply.clone()).await?;
+    let mut config = Config::new(base.parse()?, vec![TaskConfig::new("t")], "w".to_owned());
+    config.handler = HandlerConfig::new(handler.port());
+    let running = Running::start(spooled(config, &dir))?;
+    eventually("the third report is taken", SOON, async || {
+        let stats = running.sidecar.stats();
+        let reports = gateway.reports.load(Ordering::SeqCst);
+        match (reports, stats.tasks[0].completed, stats.spooled) {
+            (3, 1, 0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    ensure!(gateway.extensions.load(Ordering::SeqCst) > 1);
+    running.end().await?;
+    server.abort();
     Ok(())
 }
 
