@@ -14,6 +14,8 @@
 //! answer to the call that still runs is ignored. `IN_PROGRESS` would put it back into its queue
 //! while its call runs, so that is refused.
 
+mod update;
+
 use std::{borrow::Cow, fmt::Display, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
@@ -34,12 +36,10 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use conductor_client::{Forward, Forwarded, UpdateStatus};
 use futures::{StreamExt as _, stream};
-use serde::{
-    Deserialize, Serialize,
-    de::value::{Error as ValueError, StrDeserializer},
-};
+use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, time::timeout};
 
+use self::update::{Update, ends, id_of, name_of, status_of};
 use crate::{held::HeldTask, lease::report_patience, pipeline::Sidecar};
 
 /// How long a request's body may take: it comes over loopback.
@@ -49,17 +49,6 @@ const ALLOWED: &str = "the worker's local task API takes GET /api/tasks/{id}, PO
     POST /api/tasks/{workflowId}/{ref}/{status}[/sync] with the statuses IN_PROGRESS, COMPLETED, \
     FAILED, FAILED_WITH_TERMINAL_ERROR and CANCELED, and POST and GET /api/tasks/{id}/log; for \
     anything else give the container Conductor's own address";
-
-/// Words that Conductor has in the place of a task's or workflow's id.
-const RESERVED: [&str; 7] = [
-    "poll",
-    "queue",
-    "search",
-    "search-v2",
-    "update-v2",
-    "externalstoragelocation",
-    "external-storage-location",
-];
 
 /// A call that is passed on: a bounded word for a metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -532,99 +521,6 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())
-}
-
-// === what is looked at ===
-
-/// Ids are UUIDs, unless a server has its own generator. A `;` would end the segment for
-/// Conductor's framework, and what is before it could name another call.
-fn id_of(id: &str) -> Result<&str, Refusal> {
-    if RESERVED.contains(&id) {
-        return Err(Refusal::not_allowed());
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-    if id.is_empty() || !id.chars().all(plain) || id.bytes().all(|b| b == b'.') {
-        return Err(Refusal::bad(format!(
-            "{id:?} is no id; write one of letters, digits, -, _, . and :"
-        )));
-    }
-    Ok(id)
-}
-
-/// Reference names are free, but for what has a meaning in a path.
-fn name_of(reference: &str) -> Result<&str, Refusal> {
-    let special = |c: char| c.is_control() || matches!(c, '/' | '\\' | ';' | '%');
-    if reference.contains(special) || matches!(reference, "" | "." | "..") {
-        return Err(Refusal::bad(format!(
-            "the reference name {reference:?} cannot stand in a path; update the task by its id"
-        )));
-    }
-    Ok(reference)
-}
-
-fn status_of(status: &str) -> Option<UpdateStatus> {
-    UpdateStatus::deserialize(StrDeserializer::<ValueError>::new(status)).ok()
-}
-
-/// The status that ends a held task; only ends are taken.
-fn ends(status: UpdateStatus) -> Result<Option<UpdateStatus>, Refusal> {
-    match status {
-        UpdateStatus::InProgress => Err(Refusal::new(
-            StatusCode::CONFLICT,
-            "this worker is executing the task: IN_PROGRESS would deliver it again meanwhile; to \
-             come back to it later answer the call with 202 and Retry-After, to show progress \
-             POST to /api/tasks/{id}/log",
-        )),
-        status => Ok(Some(status)),
-    }
-}
-
-/// As much of an update as must be known. Stricter than Conductor's own reader: what the two
-/// could read differently is refused.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Update<'a> {
-    #[serde(borrow, default)]
-    task_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    workflow_instance_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    status: Option<Cow<'a, str>>,
-    #[serde(default)]
-    extend_lease: Option<bool>,
-}
-
-impl<'a> Update<'a> {
-    fn read(body: &'a [u8]) -> Result<Self, Refusal> {
-        let no_result =
-            |why: &dyn Display| Refusal::bad(format!("the body is no TaskResult in JSON: {why}"));
-        // serde would take an array for a struct.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(no_result(&"it is no object"));
-        }
-        serde_json::from_slice(body).map_err(|e| no_result(&e))
-    }
-
-    /// What it does to a task that this sidecar holds: the status that ends it, if one does.
-    fn of_held(&self, held: &HeldTask) -> Result<Option<UpdateStatus>, Refusal> {
-        // Conductor does not check it, and would complete the task but not its workflow.
-        if self.workflow_instance_id != held.workflow_id {
-            return Err(Refusal::bad(format!(
-                "task {} belongs to workflow {}; write that as workflowInstanceId",
-                held.task_id, held.workflow_id
-            )));
-        }
-        if self.extend_lease == Some(true) {
-            return Ok(None); // every other field is ignored then
-        }
-        let status = self.status.as_deref().unwrap_or_default();
-        match status_of(status) {
-            Some(status) => ends(status),
-            None => Err(Refusal::bad(format!(
-                "status {status:?}: write COMPLETED, FAILED, FAILED_WITH_TERMINAL_ERROR or CANCELED"
-            ))),
-        }
-    }
 }
 
 #[cfg(test)]

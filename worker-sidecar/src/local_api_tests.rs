@@ -1,7 +1,7 @@
 use conductor_client::Task;
 use serde_json::json;
 
-use super::*;
+use super::{update::RESERVED, *};
 use crate::held::{Held, HeldTasks};
 
 #[test]
