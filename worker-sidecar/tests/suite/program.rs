@@ -137,3 +137,40 @@ async fn the_program_works_and_ends_with_0_when_told() -> Result<()> {
     ensure!(status.success(), "{status}");
     Ok(())
 }
+
+/// What is wrong with one task's requests is found by its id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_the_handler_that_is_not_passed_on_is_logged_with_its_task() -> Result<()> {
+    runtime::install_tls_provider();
+    let (nobody, local) = (free_port()?, free_port()?);
+    let mut child = sidecar()
+        .env("CONDUCTOR_SERVER_URL", format!("http://127.0.0.1:{nobody}"))
+        .env("CONDUCTOR_TASKS", json!([{"name": "greet"}]).to_string())
+        .env("HANDLER_PORT", nobody.to_string())
+        .env("LISTEN", "127.0.0.1:0")
+        .env("LOCAL_API_PORT", local.to_string())
+        .env("LOG_FORMAT", "json")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let api = format!("http://127.0.0.1:{local}/api/tasks");
+    let client = reqwest::Client::new();
+    let by_id = || client.get(format!("{api}/by-id"));
+    eventually("no answer", SOON, async || match by_id().send().await {
+        Ok(answer) if answer.status().as_u16() == 503 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
+    let update = json!({"taskId": "in-a-body", "workflowInstanceId": "w", "status": "COMPLETED"});
+    let answer = client.post(&api).json(&update).send().await?;
+    ensure!(answer.status().as_u16() == 503, "{answer:?}");
+    child.start_kill()?;
+    let out = child.wait_with_output().await?;
+    let logs = String::from_utf8(out.stderr)? + &String::from_utf8(out.stdout)?;
+    for task in ["by-id", "in-a-body"] {
+        let named = format!(r#""task":"{task}""#);
+        let of_task = |line: &str| line.contains("not be passed on") && line.contains(&named);
+        ensure!(logs.lines().any(of_task), "{task}: {logs}");
+    }
+    Ok(())
+}
