@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     execute::{self, Offer},
     held::{self, Held},
-    lane::Lane,
+    lane::{Lane, Trial},
     lease::{Keeper, Lease},
     outcome::{Circumstances, End, Ended, Fault, Outcome, judge},
     payload::readable_by_the_server,
@@ -56,6 +56,7 @@ impl Sidecar {
         let Delivery {
             mut task,
             slot,
+            trial,
             at,
             held,
         } = delivery;
@@ -78,7 +79,7 @@ impl Sidecar {
             held: &held,
         };
         let work = async {
-            let outcome = self.execute(course, offer).await;
+            let outcome = self.execute(course, offer, trial).await;
             self.report(course, outcome, &mut hold).await
         };
         let lease = Lease::of(&task);
@@ -95,15 +96,18 @@ impl Sidecar {
             return None;
         };
         let task = readable_task(lane, *next)?;
+        let at = Instant::now();
+        // Given back when the answer was late.
+        let slot = match hold {
+            Some(hold) => hold.slot,
+            None => self.slots.one_now(number),
+        };
         Some(Delivery {
             held: self.held().hold(&task),
             task,
-            // Given back when the answer was late.
-            slot: match hold {
-                Some(hold) => hold.slot,
-                None => self.slots.one_now(number),
-            },
-            at: Instant::now(),
+            trial: slot.as_ref().and_then(|_| self.lanes[number].trial(at)),
+            slot,
+            at,
         })
     }
 
@@ -151,8 +155,14 @@ impl Sidecar {
         );
     }
 
-    /// `offer`: none for a task without a slot.
-    async fn execute(&self, course: Course<'_>, offer: Option<Offer>) -> Outcome {
+    /// `offer`: none for a task without a slot. A trial ends here: without a call, it says
+    /// nothing.
+    async fn execute(
+        &self,
+        course: Course<'_>,
+        offer: Option<Offer>,
+        trial: Option<Trial>,
+    ) -> Outcome {
         let Some(offer) = offer else {
             return self.judge(course, Ended::Surplus);
         };
@@ -164,12 +174,12 @@ impl Sidecar {
             // It went down after the poll was sent.
             self.unless_shutting_down(Ended::Refused)
         } else {
-            return self.call(course, offer).await;
+            return self.call(course, offer, trial).await;
         };
         self.judge(course, ended)
     }
 
-    async fn call(&self, course: Course<'_>, offer: Offer) -> Outcome {
+    async fn call(&self, course: Course<'_>, offer: Offer, trial: Option<Trial>) -> Outcome {
         let Course {
             lane,
             task,
@@ -209,7 +219,7 @@ impl Sidecar {
         self.mind_the_handler(&ended);
         let outcome = self.judge(course, ended);
         lane.metrics.call_ended(begun.elapsed(), &outcome);
-        lane.call_ended(&outcome);
+        lane.call_ended(&outcome, trial);
         report_poison(lane, task, &outcome);
         outcome
     }
@@ -308,7 +318,7 @@ impl Sidecar {
         if got == 0 {
             lane.set_flows(false);
         }
-        lane.polled(got, Instant::now());
+        lane.tally.polled(got);
         sent
     }
 

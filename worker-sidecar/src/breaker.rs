@@ -55,10 +55,10 @@ enum State {
         until: Instant,
         pause: Duration,
     },
-    /// One task is let through, and its end awaited.
+    /// One task is let through, and the end of its trial awaited.
     HalfOpen {
         pause: Duration,
-        taken: bool,
+        on_trial: bool,
     },
 }
 
@@ -98,56 +98,69 @@ impl Breaker {
         match self.state {
             State::Closed { .. } => Admits::All,
             State::Open { until, .. } if now < until => Admits::After(until),
-            State::Open { .. } | State::HalfOpen { taken: false, .. } => Admits::One,
-            State::HalfOpen { taken: true, .. } => Admits::Verdict,
+            State::Open { .. }
+            | State::HalfOpen {
+                on_trial: false, ..
+            } => Admits::One,
+            State::HalfOpen { on_trial: true, .. } => Admits::Verdict,
         }
     }
 
-    /// A poll brought so many tasks.
-    pub fn polled(&mut self, got: usize, now: Instant) {
+    /// A task is at hand: whether it is the test. If so, its end must be told by
+    /// [`Breaker::trial_ended`], however it comes.
+    pub fn begin_trial(&mut self, now: Instant) -> bool {
         let pause = match self.state {
             State::Open { until, pause } if now >= until => pause,
             State::HalfOpen {
                 pause,
-                taken: false,
+                on_trial: false,
             } => pause,
-            _ => return,
+            _ => return false,
         };
         self.state = State::HalfOpen {
             pause,
-            taken: got > 0,
+            on_trial: true,
         };
+        true
     }
 
-    /// A task ended. `failed`: `None` when its end says nothing about the handler.
-    pub fn ended(&mut self, failed: Option<bool>, now: Instant) -> Option<Change> {
-        match (&mut self.state, failed) {
-            (State::Closed { window }, Some(failed)) => {
-                window.push_back(failed);
-                if window.len() > self.settings.window {
-                    window.pop_front();
-                }
-                let failures = window.iter().filter(|failed| **failed).count();
-                let opens = window.len() == self.settings.window
-                    && share(failures, window.len()) >= self.settings.ratio;
-                opens.then(|| self.open(self.settings.pause, now))
-            }
-            // Those that were in work when it opened say nothing new.
-            (State::Closed { .. }, None)
-            | (State::Open { .. } | State::HalfOpen { taken: false, .. }, _) => None,
-            (State::HalfOpen { pause, .. }, Some(true)) => {
+    /// The test is over. `failed`: `None` when its end says nothing about the handler, so that
+    /// another one is needed.
+    pub fn trial_ended(&mut self, failed: Option<bool>, now: Instant) -> Option<Change> {
+        let State::HalfOpen { pause, on_trial } = &mut self.state else {
+            return None; // there was none
+        };
+        match failed {
+            Some(true) => {
                 let longer = pause.saturating_mul(2).min(self.settings.longest);
                 Some(self.open(longer, now))
             }
-            (State::HalfOpen { .. }, Some(false)) => {
+            Some(false) => {
                 self.state = closed();
                 Some(Change::Closed)
             }
-            (State::HalfOpen { taken, .. }, None) => {
-                *taken = false;
+            None => {
+                *on_trial = false;
                 None
             }
         }
+    }
+
+    /// A task ended that was no test. `failed`: `None` when its end says nothing about the
+    /// handler.
+    pub fn ended(&mut self, failed: Option<bool>, now: Instant) -> Option<Change> {
+        // Those that were in work when it opened say nothing new.
+        let (State::Closed { window }, Some(failed)) = (&mut self.state, failed) else {
+            return None;
+        };
+        window.push_back(failed);
+        if window.len() > self.settings.window {
+            window.pop_front();
+        }
+        let failures = window.iter().filter(|failed| **failed).count();
+        let opens = window.len() == self.settings.window
+            && share(failures, window.len()) >= self.settings.ratio;
+        opens.then(|| self.open(self.settings.pause, now))
     }
 
     /// Whether it holds polls back.
@@ -222,16 +235,23 @@ mod tests {
         let until = start + Duration::from_secs(5);
         assert_eq!(breaker.admits(start), Admits::After(until));
         assert_eq!(breaker.ended(FINE, start), None, "was in work already");
+        assert!(!breaker.begin_trial(start), "the pause is not over");
         assert_eq!(breaker.admits(until), Admits::One);
-        breaker.polled(0, until);
-        assert_eq!(breaker.admits(until), Admits::One, "nothing came");
-        breaker.polled(1, until);
+        assert!(breaker.begin_trial(until));
         assert_eq!(breaker.admits(until), Admits::Verdict);
-        assert_eq!(breaker.ended(None, until), None);
+        assert!(!breaker.begin_trial(until), "one at a time");
+        for old in [FINE, FAILED, None] {
+            assert_eq!(breaker.ended(old, until), None, "was in work already");
+            assert_eq!(breaker.admits(until), Admits::Verdict);
+        }
+        assert_eq!(breaker.trial_ended(None, until), None);
         assert_eq!(breaker.admits(until), Admits::One, "it was handed back");
-        breaker.polled(1, until);
-        assert_eq!(breaker.ended(FINE, until), Some(Change::Closed));
+        assert_eq!(breaker.ended(FAILED, until), None, "was in work already");
+        assert!(breaker.begin_trial(until));
+        assert_eq!(breaker.trial_ended(FINE, until), Some(Change::Closed));
         assert_eq!(breaker.admits(until), Admits::All);
+        assert!(!breaker.begin_trial(until), "none is needed");
+        assert_eq!(breaker.trial_ended(FAILED, until), None);
     }
 
     #[test]
@@ -240,9 +260,10 @@ mod tests {
         let mut breaker = opened(now);
         for seconds in [10, 20, 40, 60, 60] {
             now += Duration::from_secs(60);
-            breaker.polled(1, now);
+            assert!(breaker.begin_trial(now));
             let pause = Duration::from_secs(seconds);
-            assert_eq!(breaker.ended(FAILED, now), Some(Change::Opened(pause)));
+            let change = breaker.trial_ended(FAILED, now);
+            assert_eq!(change, Some(Change::Opened(pause)));
         }
     }
 }

@@ -38,6 +38,31 @@ pub struct Lane {
     flows: AtomicBool,
 }
 
+/// Held by the task that shows whether a failing handler works again. It travels with the task,
+/// and ends with it, whatever becomes of that: unless a call has told how the handler does, the
+/// next task is tried. Until then the breaker lets nothing through.
+#[derive(Debug)]
+pub struct Trial {
+    lane: Arc<Lane>,
+    failed: Option<bool>,
+}
+
+impl Trial {
+    fn end(mut self, failed: Option<bool>) {
+        self.failed = failed;
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let breaker = self.lane.breaker();
+        let change = breaker.and_then(|mut b| b.trial_ended(self.failed, now));
+        self.lane.tell(change);
+        self.lane.verdict.notify_one();
+    }
+}
+
 impl Lane {
     /// A type nothing has happened to yet.
     pub fn new(config: &Config, task: &TaskConfig, metrics: &Metrics) -> Result<Self, http::Error> {
@@ -58,7 +83,17 @@ impl Lane {
         self.breaker().map_or(Admits::All, |b| b.admits(now))
     }
 
-    /// Ends when a task's end may have changed what the breaker lets through.
+    /// Makes a task the breaker's test, if it is time for one. Only for one that will be called
+    /// as far as is known: it can be read and has a slot.
+    pub fn trial(self: &Arc<Self>, now: Instant) -> Option<Trial> {
+        let begins = self.breaker().is_some_and(|mut b| b.begin_trial(now));
+        begins.then(|| Trial {
+            lane: self.clone(),
+            failed: None,
+        })
+    }
+
+    /// Ends when a trial's end may have changed what the breaker lets through.
     pub async fn verdict(&self) {
         self.verdict.notified().await;
     }
@@ -78,16 +113,8 @@ impl Lane {
         self.flows.store(flows, Ordering::Relaxed);
     }
 
-    /// A poll brought so many tasks.
-    pub fn polled(&self, got: usize, now: Instant) {
-        self.tally.polled(got);
-        if let Some(mut breaker) = self.breaker() {
-            breaker.polled(got, now);
-        }
-    }
-
     /// A call of the handler ended: what that says about the next ones.
-    pub fn call_ended(&self, outcome: &Outcome) {
+    pub fn call_ended(&self, outcome: &Outcome, trial: Option<Trial>) {
         match outcome.end {
             End::HandedBack {
                 cause: Cause::Busy,
@@ -107,16 +134,16 @@ impl Lane {
             End::HandedBack { .. } => {}
             _ => self.brake.free(),
         }
-        self.judge_handler(outcome.end);
+        let failed = handler_failed(outcome.end);
+        if let Some(trial) = trial {
+            return trial.end(failed);
+        }
+        let breaker = self.breaker();
+        let change = breaker.and_then(|mut b| b.ended(failed, Instant::now()));
+        self.tell(change);
     }
 
-    fn judge_handler(&self, end: End) {
-        let Some(mut breaker) = self.breaker() else {
-            return;
-        };
-        let change = breaker.ended(handler_failed(end), Instant::now());
-        drop(breaker);
-        self.verdict.notify_one();
+    fn tell(&self, change: Option<Change>) {
         let task_type = &self.task.name;
         match change {
             Some(Change::Opened(pause)) => {
@@ -157,5 +184,66 @@ fn handler_failed(end: End) -> Option<bool> {
         },
         End::Completed | End::Canceled | End::Deferred { .. } => Some(false),
         End::HandedBack { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::breaker::Settings;
+
+    const PAUSE: Duration = Duration::from_secs(5);
+
+    fn lane() -> Arc<Lane> {
+        let conductor = "http://127.0.0.1:9/api".parse().unwrap();
+        let task = TaskConfig::new("t");
+        let mut config = Config::new(conductor, vec![task.clone()], "w".to_owned());
+        config.breaker = Some(Settings {
+            window: 1,
+            pause: PAUSE,
+            ..Settings::default()
+        });
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        Arc::new(Lane::new(&config, &task, &metrics).unwrap())
+    }
+
+    fn ended(end: End) -> Outcome {
+        Outcome {
+            end,
+            output: None,
+            reason: None,
+            logs: Vec::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_is_over_however_its_task_ends() {
+        let lane = lane();
+        assert!(lane.trial(Instant::now()).is_none());
+        lane.call_ended(&ended(End::Failed(Fault::ServerError)), None);
+        assert!(lane.is_broken() && lane.trial(Instant::now()).is_none());
+        tokio::time::advance(PAUSE).await;
+
+        let trial = lane.trial(Instant::now()).unwrap();
+        assert_eq!(lane.admits(Instant::now()), Admits::Verdict);
+        assert!(lane.verdict().now_or_never().is_none());
+        drop(trial);
+        assert!(lane.verdict().now_or_never().is_some());
+        assert_eq!(lane.admits(Instant::now()), Admits::One);
+
+        let trial = lane.trial(Instant::now());
+        let panics = std::thread::spawn(move || {
+            let _trial = trial.unwrap();
+            std::panic::resume_unwind(Box::new("a panic"));
+        });
+        assert!(panics.join().is_err());
+        assert_eq!(lane.admits(Instant::now()), Admits::One);
+
+        let trial = lane.trial(Instant::now());
+        lane.call_ended(&ended(End::Completed), trial);
+        assert_eq!(lane.admits(Instant::now()), Admits::All);
     }
 }

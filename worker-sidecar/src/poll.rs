@@ -18,7 +18,7 @@ use crate::{
     gate::Gate,
     handler::Handler,
     held::{Held, HeldTasks},
-    lane::Lane,
+    lane::{Lane, Trial},
     rule::{self, Appetite, Ask, Pace, Polled},
     shutdown::Shutdown,
     slots::{Slot, Slots},
@@ -32,6 +32,8 @@ pub struct Delivery {
     pub task: Task,
     /// Its slot; none if the server sent more than was asked for.
     pub slot: Option<Slot>,
+    /// It shows whether the handler works again.
+    pub trial: Option<Trial>,
     /// When the poll was answered.
     pub at: Instant,
     /// It is in work from here on.
@@ -344,7 +346,7 @@ impl Line {
             Ok(tasks) => {
                 let got = tasks.len();
                 self.lane.metrics.polled(took, None);
-                self.lane.polled(got, landed.at);
+                self.lane.tally.polled(got);
                 self.gate.answered();
                 Polled::Tasks {
                     got,
@@ -361,16 +363,28 @@ impl Line {
         }
     }
 
-    fn deliver(&self, landed: Landed, mut slot: impl FnMut() -> Option<Slot>) -> Vec<Delivery> {
+    fn deliver(&self, landed: Landed, mut slots: impl FnMut() -> Option<Slot>) -> Vec<Delivery> {
         let _in_the_air = landed.in_the_air;
-        let tasks = landed.answer.unwrap_or_default().into_iter();
-        tasks
-            .filter_map(|task| readable_task(&self.lane, task))
-            .map(|task| Delivery {
-                held: self.intake.held.hold(&task),
-                task,
-                slot: slot(),
-                at: landed.at,
+        let tasks = landed.answer.unwrap_or_default();
+        // If nobody takes it, it ends here.
+        let mut trial = if tasks.is_empty() {
+            None
+        } else {
+            self.lane.trial(landed.at)
+        };
+        let readable = tasks
+            .into_iter()
+            .filter_map(|task| readable_task(&self.lane, task));
+        readable
+            .map(|task| {
+                let slot = slots();
+                Delivery {
+                    held: self.intake.held.hold(&task),
+                    task,
+                    trial: slot.as_ref().and_then(|_| trial.take()),
+                    slot,
+                    at: landed.at,
+                }
             })
             .collect()
     }

@@ -1,6 +1,7 @@
 //! The sidecar between a Conductor and a handler: what becomes of tasks.
 
 mod answers;
+mod breaker;
 mod connection;
 mod cordon;
 mod extensions;
