@@ -11,7 +11,7 @@ use crate::{
     held::{self, Held},
     lane::{Lane, Trial},
     lease::{Keeper, Lease},
-    outcome::{Circumstances, End, Ended, Fault, Outcome, judge},
+    outcome::{Circumstances, End, Ended, Fault, Outcome, judge, unless_circling},
     payload::readable_by_the_server,
     pipeline::Sidecar,
     poll::{Delivery, readable_task},
@@ -164,7 +164,7 @@ impl Sidecar {
         trial: Option<Trial>,
     ) -> Outcome {
         let Some(offer) = offer else {
-            return self.judge(course, Ended::Surplus);
+            return within_limits(course, self.judge(Ended::Surplus));
         };
         let ended = if let Some(path) = course.task.external_input_path() {
             Ended::ExternalInput(path.to_owned())
@@ -176,7 +176,7 @@ impl Sidecar {
         } else {
             return self.call(course, offer, trial).await;
         };
-        self.judge(course, ended)
+        within_limits(course, self.judge(ended))
     }
 
     async fn call(&self, course: Course<'_>, offer: Offer, trial: Option<Trial>) -> Outcome {
@@ -217,9 +217,11 @@ impl Sidecar {
         drop(counted);
         let ended = self.unless_shutting_down(ended);
         self.mind_the_handler(&ended);
-        let outcome = self.judge(course, ended);
+        let outcome = self.judge(ended);
+        let said = outcome.end;
+        let outcome = within_limits(course, outcome);
         lane.metrics.call_ended(begun.elapsed(), &outcome);
-        lane.call_ended(&outcome, trial);
+        lane.call_ended(said, outcome.end, trial);
         report_poison(lane, task, &outcome);
         outcome
     }
@@ -243,20 +245,12 @@ impl Sidecar {
         }
     }
 
-    fn judge(&self, course: Course<'_>, ended: Ended) -> Outcome {
-        let Course { task, at, .. } = course;
-        let first = match task.first_start_time() {
-            0 => task.start_time(),
-            first => first,
-        };
+    fn judge(&self, ended: Ended) -> Outcome {
         let given = Circumstances {
             terminal: &self.config.handler.terminal,
-            age: elapsed(task, first) + at.elapsed(),
             now: Timestamp::now(),
         };
-        let outcome = readable_by_the_server(judge(ended, &given));
-        let waited = elapsed(task, task.scheduled_time()) + at.elapsed();
-        around_poll_timeout(outcome, task.poll_timeout_seconds(), waited)
+        judge(ended, &given)
     }
 
     async fn report(&self, course: Course<'_>, outcome: Outcome, hold: &mut Option<Hold>) -> Sent {
@@ -332,6 +326,20 @@ impl Sidecar {
             && self.slots.may_keep(number)
             && self.intake.is_wide_open(lane, Instant::now())
     }
+}
+
+/// What becomes of an outcome that Conductor cannot read, or of a task that has been handed
+/// back for too long.
+fn within_limits(course: Course<'_>, outcome: Outcome) -> Outcome {
+    let Course { task, at, .. } = course;
+    let first = match task.first_start_time() {
+        0 => task.start_time(),
+        first => first,
+    };
+    let age = elapsed(task, first) + at.elapsed();
+    let outcome = readable_by_the_server(unless_circling(outcome, age));
+    let waited = elapsed(task, task.scheduled_time()) + at.elapsed();
+    around_poll_timeout(outcome, task.poll_timeout_seconds(), waited)
 }
 
 /// A task that fails the handler's way, attempt after attempt, and not once because it happened

@@ -16,7 +16,7 @@ use crate::{
     config::{Config, TaskConfig},
     execute,
     metrics::{Metrics, TaskMetrics},
-    outcome::{Cause, End, Fault, Outcome},
+    outcome::{Cause, End, Fault},
     stats::Tally,
 };
 
@@ -113,9 +113,10 @@ impl Lane {
         self.flows.store(flows, Ordering::Relaxed);
     }
 
-    /// A call of the handler ended: what that says about the next ones.
-    pub fn call_ended(&self, outcome: &Outcome, trial: Option<Trial>) {
-        match outcome.end {
+    /// A call of the handler ended: what that says about the next ones. `said`: by the handler's
+    /// word. `became`: for its task, which may not be handed back any more.
+    pub fn call_ended(&self, said: End, became: End, trial: Option<Trial>) {
+        match said {
             End::HandedBack {
                 cause: Cause::Busy,
                 after,
@@ -134,7 +135,7 @@ impl Lane {
             End::HandedBack { .. } => {}
             _ => self.brake.free(),
         }
-        let failed = handler_failed(outcome.end);
+        let failed = handler_failed(said, became);
         if let Some(trial) = trial {
             return trial.end(failed);
         }
@@ -168,21 +169,26 @@ impl Lane {
 }
 
 /// Whether an end speaks against the handler, `None` where it says nothing about it. A 4xx
-/// and the handler's own FAILED speak of the task.
-fn handler_failed(end: End) -> Option<bool> {
-    match end {
+/// and the handler's own FAILED speak of the task. A task that the handler did not take, and that
+/// could not be handed back, has lost a try by it.
+fn handler_failed(said: End, became: End) -> Option<bool> {
+    match said {
         End::Failed(fault) | End::Terminal(fault) => match fault {
             Fault::ServerError
             | Fault::NoAnswer
             | Fault::NotJson
             | Fault::BadResult
             | Fault::CutOff
-            | Fault::Deadline
-            | Fault::Circling => Some(true),
+            | Fault::Deadline => Some(true),
             Fault::ClientError | Fault::Handler | Fault::TooLarge => Some(false),
-            Fault::LeaseLost | Fault::ExternalInput | Fault::PollTimeout => None,
+            // The last two are nobody's word.
+            Fault::LeaseLost | Fault::ExternalInput | Fault::Circling | Fault::PollTimeout => None,
         },
         End::Completed | End::Canceled | End::Deferred { .. } => Some(false),
+        End::HandedBack {
+            cause: Cause::Busy | Cause::Refused,
+            ..
+        } => became.is_final().then_some(true),
         End::HandedBack { .. } => None,
     }
 }
@@ -210,20 +216,12 @@ mod tests {
         Arc::new(Lane::new(&config, &task, &metrics).unwrap())
     }
 
-    fn ended(end: End) -> Outcome {
-        Outcome {
-            end,
-            output: None,
-            reason: None,
-            logs: Vec::new(),
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_trial_is_over_however_its_task_ends() {
         let lane = lane();
         assert!(lane.trial(Instant::now()).is_none());
-        lane.call_ended(&ended(End::Failed(Fault::ServerError)), None);
+        let failed = End::Failed(Fault::ServerError);
+        lane.call_ended(failed, failed, None);
         assert!(lane.is_broken() && lane.trial(Instant::now()).is_none());
         tokio::time::advance(PAUSE).await;
 
@@ -243,7 +241,60 @@ mod tests {
         assert_eq!(lane.admits(Instant::now()), Admits::One);
 
         let trial = lane.trial(Instant::now());
-        lane.call_ended(&ended(End::Completed), trial);
+        lane.call_ended(End::Completed, End::Completed, trial);
         assert_eq!(lane.admits(Instant::now()), Admits::All);
+    }
+
+    const fn back(cause: Cause) -> End {
+        End::HandedBack { cause, after: 0 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_takes_nothing_is_asked_seldom_whatever_becomes_of_its_tasks() {
+        for cause in [Cause::Busy, Cause::Refused] {
+            for became in [
+                back(cause),
+                End::Failed(Fault::PollTimeout),
+                End::Failed(Fault::Circling),
+            ] {
+                let lane = lane();
+                for _ in 0..12 {
+                    tokio::time::sleep_until(lane.brake.until()).await;
+                    lane.call_ended(back(cause), became, None);
+                }
+                let pause = lane.brake.until() - Instant::now();
+                assert!(pause >= Duration::from_secs(15), "{became:?}: {pause:?}");
+                let took = End::Deferred { after: 60 };
+                tokio::time::sleep_until(lane.brake.until()).await;
+                lane.call_ended(took, End::Failed(Fault::PollTimeout), None);
+                lane.call_ended(back(cause), became, None);
+                let pause = lane.brake.until() - Instant::now();
+                assert!(pause <= Duration::from_secs(1), "{became:?}: {pause:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_speaks_against_the_handler() {
+        use End::{Completed, Deferred, Failed, Terminal};
+        use Fault::{Circling, ClientError, CutOff, LeaseLost, PollTimeout, ServerError, TooLarge};
+        let put_off = Deferred { after: 60 };
+        for (said, became, against) in [
+            (Completed, Completed, Some(false)),
+            (Completed, Terminal(TooLarge), Some(false)),
+            (put_off, put_off, Some(false)),
+            (put_off, Failed(PollTimeout), Some(false)),
+            (Failed(ClientError), Failed(ClientError), Some(false)),
+            (Failed(ServerError), Failed(ServerError), Some(true)),
+            (Failed(CutOff), Failed(CutOff), Some(true)),
+            (Failed(LeaseLost), Failed(LeaseLost), None),
+            (back(Cause::Busy), back(Cause::Busy), None),
+            (back(Cause::Busy), Failed(Circling), Some(true)),
+            (back(Cause::Busy), Failed(PollTimeout), Some(true)),
+            (back(Cause::Refused), Failed(PollTimeout), Some(true)),
+            (back(Cause::Shutdown), Failed(PollTimeout), None),
+        ] {
+            assert_eq!(handler_failed(said, became), against, "{said:?} {became:?}");
+        }
     }
 }

@@ -148,8 +148,6 @@ pub enum Cause {
 pub struct Circumstances<'a> {
     /// Which statuses fail a task for good.
     pub terminal: &'a StatusSet,
-    /// How long ago the task, or the first of its attempts, started.
-    pub age: Duration,
     /// The time, for a `Retry-After` that is a date.
     pub now: Timestamp,
 }
@@ -226,7 +224,7 @@ impl Cause {
     }
 }
 
-/// The status table.
+/// The status table, but for its 15 minutes: [`unless_circling`].
 pub fn judge(ended: Ended, given: &Circumstances<'_>) -> Outcome {
     match ended {
         Ended::Answered(answer) => judge_answer(&answer, given),
@@ -239,9 +237,10 @@ pub fn judge(ended: Ended, given: &Circumstances<'_>) -> Outcome {
             let _ = write!(text, "more than the limit of {limit} bytes");
             Outcome::failed(End::Terminal(Fault::TooLarge), Reason::new(&text))
         }
-        Ended::Refused => {
-            hand_back_or_fail(Cause::Refused, 0, given.age, "the handler was not ready")
-        }
+        Ended::Refused => Outcome {
+            reason: Some("the handler was not ready".to_owned()),
+            ..Outcome::handed_back(Cause::Refused, 0)
+        },
         Ended::CutOff(why) => Outcome::failed(
             End::Failed(Fault::CutOff),
             Reason::new(&format!("the handler's answer was cut off: {why}")),
@@ -286,12 +285,10 @@ fn judge_answer(answer: &Answer, given: &Circumstances<'_>) -> Outcome {
             };
             Outcome::failed(End::Terminal(fault), reason_of(answer))
         }
-        429 | 503 => hand_back_or_fail(
-            Cause::Busy,
-            seconds(0),
-            given.age,
-            &format!("the handler was busy (its last answer: {status})"),
-        ),
+        429 | 503 => Outcome {
+            reason: Some(format!("the handler was busy (its last answer: {status})")),
+            ..Outcome::handed_back(Cause::Busy, seconds(0))
+        },
         400..=499 => Outcome::failed(End::Failed(Fault::ClientError), reason_of(answer)),
         500.. => Outcome::failed(End::Failed(Fault::ServerError), reason_of(answer)),
         _ => Outcome::failed(
@@ -308,10 +305,23 @@ fn reason_of(answer: &Answer) -> Reason {
         .unwrap_or_else(|| Reason::new(&format!("the handler answered {}", answer.status)))
 }
 
-fn hand_back_or_fail(cause: Cause, after: u64, age: Duration, what: &str) -> Outcome {
+/// The rule of the 15 minutes: a task that the handler does not take goes back, and no reason is
+/// told, until it is that old; then it is failed.
+///
+/// `age`: how long ago it, or the first of its attempts, started.
+#[must_use]
+pub fn unless_circling(outcome: Outcome, age: Duration) -> Outcome {
+    let End::HandedBack {
+        cause: cause @ (Cause::Busy | Cause::Refused),
+        after,
+    } = outcome.end
+    else {
+        return outcome;
+    };
     if age < CIRCLING_LIMIT {
         return Outcome::handed_back(cause, after);
     }
+    let what = outcome.reason.unwrap_or_default();
     let minutes = age.as_secs() / 60;
     Outcome::failed(
         End::Failed(Fault::Circling),

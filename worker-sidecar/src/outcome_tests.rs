@@ -56,14 +56,11 @@ impl Row {
 }
 
 fn judged(ended: Ended, minutes: u64) -> Outcome {
-    judge(
-        ended,
-        &Circumstances {
-            terminal: &StatusSet::default(),
-            age: Duration::from_secs(60 * minutes),
-            now: NOW.parse().unwrap(),
-        },
-    )
+    let given = Circumstances {
+        terminal: &StatusSet::default(),
+        now: NOW.parse().unwrap(),
+    };
+    unless_circling(judge(ended, &given), Duration::from_secs(60 * minutes))
 }
 
 const fn back(after: u64) -> End {
@@ -215,7 +212,12 @@ fn nothing_circles_for_ever() {
         })
     };
     assert_eq!(judged(busy(), 14).end, back(0));
-    assert_eq!(judged(busy(), 15).end, End::Failed(Fault::Circling));
+    let failed = judged(busy(), 15);
+    assert_eq!(failed.end, End::Failed(Fault::Circling));
+    assert_eq!(
+        failed.reason.unwrap(),
+        "the handler was busy (its last answer: 503), 15 minutes after the task first started"
+    );
     let refused = judged(Ended::Refused, 16);
     assert_eq!(refused.end, End::Failed(Fault::Circling));
     assert_eq!(
@@ -245,7 +247,6 @@ fn which_statuses_are_terminal_can_be_set() {
         });
         let given = Circumstances {
             terminal: &terminal,
-            age: Duration::ZERO,
             now: NOW.parse().unwrap(),
         };
         assert_eq!(judge(answer, &given).end, end, "{status}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use conductor_client::{TaskDef, WorkflowStatus};
+use conductor_client::{TaskDef, TimeoutPolicy, WorkflowStatus};
 use embedded_conductor::{Fault, On};
 use harness::{Handler, Reply, Server, eventually, unique};
 use serde_json::json;
@@ -138,6 +138,32 @@ async fn refused_calls_are_handed_back_and_use_no_retry() -> Result<()> {
     running.end().await?;
     late.abort();
     Ok(())
+}
+
+/// Each call of a busy handler uses up a retry of such a task.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_handler_is_left_alone_where_tasks_cannot_be_handed_back() -> Result<()> {
+    let setup = Setup::new(|_| Reply::answer(503, "busy").header("retry-after", "2")).await?;
+    let def = TaskDef {
+        poll_timeout_seconds: Some(1),
+        // Conductor itself lets it wait.
+        timeout_policy: Some(TimeoutPolicy::AlertOnly),
+        retry_count: Some(2),
+        retry_delay_seconds: Some(0),
+        ..TaskDef::named(&setup.task)
+    };
+    setup.server.client().update_task_def(&def).await?;
+    let mut config = setup.config()?;
+    config.slots = 1;
+    let running = Running::start(config)?;
+    let workflow = setup.once(1).await?;
+    ensure!(workflow.tasks.len() == 3, "{workflow:?}");
+    let calls = setup.handler.ledger();
+    for (one, next) in calls.iter().zip(&calls[1..]) {
+        let pause = one.ended.map(|ended| next.started - ended);
+        ensure!(pause >= Some(Duration::from_secs(2)), "{calls:?}");
+    }
+    running.end().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

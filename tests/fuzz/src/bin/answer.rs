@@ -8,7 +8,7 @@ use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
 use serde_json::value::RawValue;
 use worker_sidecar::{
     config::StatusSet,
-    outcome::{Answer, Circumstances, Ended, judge},
+    outcome::{Answer, Circumstances, Ended, judge, unless_circling},
     payload::readable_by_the_server,
     result::{around_poll_timeout, report},
 };
@@ -43,10 +43,10 @@ fuzz_target!(|given: Given| {
     let waited = Duration::from_secs(60 * u64::from(given.minutes));
     let circumstances = Circumstances {
         terminal: &StatusSet::default(),
-        age: waited,
         now: jiff::Timestamp::UNIX_EPOCH,
     };
-    let outcome = readable_by_the_server(judge(Ended::Answered(answer), &circumstances));
+    let outcome = unless_circling(judge(Ended::Answered(answer), &circumstances), waited);
+    let outcome = readable_by_the_server(outcome);
     let outcome = around_poll_timeout(outcome, given.poll_timeout, waited);
     let task = Task::from_json(TASK).expect("a task");
     let report = report(&task, "type", "me", outcome, 7);
