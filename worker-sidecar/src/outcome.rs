@@ -17,6 +17,9 @@ use crate::{
 /// circles for ever.
 const CIRCLING_LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// Just before that, it may still be put off for so long.
+const LEAST_LEFT: u64 = 5;
+
 /// `callbackAfterSeconds` of a 202 that names no time.
 pub(crate) const DEFAULT_DEFERRAL: u64 = 60;
 
@@ -306,7 +309,8 @@ fn reason_of(answer: &Answer) -> Reason {
 }
 
 /// The rule of the 15 minutes: a task that the handler does not take goes back, and no reason is
-/// told, until it is that old; then it is failed.
+/// told, until it is that old; then it is failed. Since it is looked at when it comes again, it is not
+/// put off past that moment, whatever the handler wishes.
 ///
 /// `age`: how long ago it, or the first of its attempts, started.
 #[must_use]
@@ -318,8 +322,10 @@ pub fn unless_circling(outcome: Outcome, age: Duration) -> Outcome {
     else {
         return outcome;
     };
-    if age < CIRCLING_LIMIT {
-        return Outcome::handed_back(cause, after);
+    let left = CIRCLING_LIMIT.saturating_sub(age);
+    if !left.is_zero() {
+        let most = left.as_secs().max(LEAST_LEFT);
+        return Outcome::handed_back(cause, after.min(most));
     }
     let what = outcome.reason.unwrap_or_default();
     let minutes = age.as_secs() / 60;

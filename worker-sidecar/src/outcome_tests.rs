@@ -232,6 +232,39 @@ fn nothing_circles_for_ever() {
 }
 
 #[test]
+fn no_wish_of_a_busy_handler_reaches_past_the_fifteen_minutes() {
+    for (age, wish, after) in [
+        (0, "0", 0),
+        (0, "30", 30),
+        (0, "900", 900),
+        (0, "901", 900),
+        (60, "2147483647", 840),
+        (60, "18446744073709551615", 840),
+        (60, "Tue, 24 Nov 2026 12:01:00 GMT", 60),
+        (60, "Wed, 24 Nov 2027 12:00:00 GMT", 840),
+        (840, "30", 30),
+        (840, "3600", 60),
+        (893, "3600", 7),
+        (899, "3600", 5),
+        (899, "2", 2),
+    ] {
+        let busy = Outcome::handed_back(
+            Cause::Busy,
+            retry_after(wish, NOW.parse().unwrap()).unwrap(),
+        );
+        let bounded = unless_circling(busy, Duration::from_secs(age));
+        assert_eq!(bounded.end, back(after), "{wish:?} after {age} s");
+    }
+    // Its own word that it has begun, and to come again later, is heeded.
+    let later = Ended::Answered(Answer {
+        status: 202,
+        retry_after: Some("86400".to_owned()),
+        ..Answer::default()
+    });
+    assert_eq!(judged(later, 14).end, End::Deferred { after: 86_400 });
+}
+
+#[test]
 fn which_statuses_are_terminal_can_be_set() {
     let terminal: StatusSet = "429,503,500".parse().unwrap();
     for (status, end) in [
