@@ -412,3 +412,40 @@ pub(crate) fn readable_task(lane: &Lane, task: Result<Task, Malformed>) -> Optio
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a task that cannot be read goes into the log.
+    #[test]
+    fn what_is_said_of_an_unreadable_task_tells_nothing_of_its_payload() {
+        let answers = [
+            r#"["hunter2"]"#,
+            r#"[["hunter2"],{"hunter2":1}]"#,
+            r#"[{"inputData":{"password":"hunter2"},"outputData":"hunter2"}]"#,
+            r#"[{"taskId":"i","workflowInstanceId":7,"inputData":"hunter2"}]"#,
+            r#"[{"taskId":"i","inputData":{"a":hunter2},"outputData":[hunter2]}]"#,
+            r#"[{"taskId":"i","workflowInstanceId":"w","retryCount":"x","outputData":{"a":"hunter2"}}]"#,
+            r#"[{"taskId":"i","workflowTask":{"inputParameters":"hunter2","taskDefinition":"hunter2"}}]"#,
+            r#"[{"inputData":{"a":"hunter2"}"#,
+            r#"[{"inputData":{"a":"hunter2"}}] "hunter2""#,
+            r#""hunter2""#,
+        ];
+        for answer in answers {
+            let said = match Task::batch_from_json(answer) {
+                Ok(tasks) => {
+                    let errors = tasks
+                        .into_iter()
+                        .map(|task| task.err().unwrap().to_string());
+                    errors.collect::<Vec<_>>().join("; ")
+                }
+                Err(error) => error.to_string(),
+            };
+            assert!(
+                !said.is_empty() && !said.contains("hunter2"),
+                "{answer}: {said}"
+            );
+        }
+    }
+}

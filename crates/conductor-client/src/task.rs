@@ -120,9 +120,8 @@ impl Task {
     ) -> Result<Vec<Result<Self, Malformed>>, serde_json::Error> {
         let mut tasks = Vec::new();
         let mut rest = past_space(answer);
-        // Anything but an array, and an empty one, is for the parser to say.
         let Some(elements) = rest.strip_prefix('[') else {
-            return serde_json::from_str::<[Ignored; 0]>(answer).map(|_| tasks);
+            return Err(why_not::<Vec<Ignored>>(answer));
         };
         rest = past_space(elements);
         let mut more = !rest.starts_with(']');
@@ -293,10 +292,16 @@ impl Task {
 /// What a text must be to be a task.
 type Object = serde_json::Map<String, serde_json::Value>;
 
-/// What the parser has against a text that is not taken for a `T`. It is the stricter one.
+/// What the parser has against a text that is not taken for a `T`. It is the stricter one. Where
+/// it is the type, it would quote the text, which may be somebody's data: this is for logs.
 fn why_not<T: DeserializeOwned>(json: &str) -> serde_json::Error {
     let error = serde_json::from_str::<T>(json).err();
-    error.unwrap_or_else(|| serde_json::Error::custom("its brackets do not match"))
+    let custom = serde_json::Error::custom::<&str>;
+    match error {
+        Some(error) if error.is_data() => custom("it has another type"),
+        Some(error) => error,
+        None => custom("its brackets do not match"),
+    }
 }
 
 impl Head {
