@@ -185,7 +185,7 @@ impl Metrics {
             hand_backs: r.counter("worker_hand_backs_total", "Tasks given back without an end, by cause: busy, refused, shutdown, surplus.", &[TYPE, "cause"])?,
             results: r.counter("worker_results_total", "Tasks by what became of them: completed, failed, terminal, canceled, deferred, handed_back, and lost for results that Conductor did not take.", &[TYPE, "result"])?,
             unreadable: r.counter("worker_unreadable_tasks_total", "What polls brought and could not be read as a task; the server will time it out.", &[TYPE])?,
-            not_spooled: r.counter("worker_spool_errors_total", "Results that could not be put into the spool, which was full or broken; they are kept in memory.", &[TYPE])?,
+            not_spooled: r.counter("worker_spool_errors_total", "Attempts to put a result into the spool that failed: it was full or broken, or the result larger than all of it. The result is kept in memory, and keeps its slot.", &[TYPE])?,
             poison: r.counter("worker_poison_tasks_total", "Tasks that ended the handler's calls at their third attempt or later (cut_off, deadline), or that went round for 15 minutes (circling).", &[TYPE, "fault"])?,
             breaker_open: r.int_gauge("worker_breaker_open", "1 while no tasks are taken, or one as a test, because the handler failed nearly all of the last ones.", &[TYPE])?,
             spooled: r.one(IntGauge::new("worker_spooled_results", "Results on disk that Conductor has not taken yet.")?, "gauge")?,

@@ -332,7 +332,7 @@ impl Reporter {
                 metrics.not_kept();
                 tracing::error!(
                     task = report.update.task_id, workflow = report.update.workflow_instance_id, %error,
-                    "a result could not be spooled; it is kept in memory, and no more tasks are taken"
+                    "a result could not be spooled; it is kept in memory, and keeps its slot"
                 );
                 None
             }

@@ -78,6 +78,14 @@ pub enum Error {
     /// It would exceed the spool's size.
     #[error("the spool has reached its {0} bytes")]
     Full(u64),
+    /// It alone would: room would not help it.
+    #[error("its {bytes} bytes are more than the spool's {limit}")]
+    TooLarge {
+        /// How large it is.
+        bytes: u64,
+        /// The spool's size.
+        limit: u64,
+    },
     /// The disk.
     #[error("{path}: {error}")]
     Disk {
@@ -140,7 +148,10 @@ impl Spool {
                 // Its rename did not happen: the result was never promised to be here.
                 Some(UNFINISHED) => fs::remove_file(&path).map_err(|e| disk(&path, e))?,
                 Some(RESULT) => match read(&path) {
-                    Ok((_, bytes)) => left.kept.push(spool.count(path, bytes).written()),
+                    Ok((_, bytes)) => {
+                        let kept = spool.count(&mut spool.lock(), path, bytes);
+                        left.kept.push(kept.written());
+                    }
                     Err(Error::Unreadable { .. }) => {
                         let aside = path.with_extension(BROKEN);
                         fs::rename(&path, &aside).map_err(|e| disk(&path, e))?;
@@ -172,11 +183,11 @@ impl Spool {
         let written = blocking(move || write(&dir, &path, &record)).await;
         match written {
             Ok(()) => {
-                self.trouble.send_replace(None);
+                self.is_sound();
                 Ok(kept.written())
             }
             Err(error) => {
-                self.trouble.send_replace(Some(Trouble::Broken));
+                self.turn(|_| Some(Trouble::Broken));
                 Err(disk(&kept.path, error))
             }
         }
@@ -201,7 +212,7 @@ impl Spool {
                     tokio::time::sleep(PROBE).await;
                     let (dir, name) = (self.dir.clone(), self.probe_name());
                     if blocking(move || try_out(&dir, &name)).await.is_ok() {
-                        self.trouble.send_replace(None);
+                        self.is_sound();
                     }
                 }
             }
@@ -229,11 +240,9 @@ impl Spool {
         try_out(&self.dir, &self.probe_name())
     }
 
-    fn count(self: &Arc<Self>, path: PathBuf, bytes: u64) -> Kept {
-        let mut used = self.lock();
+    fn count(self: &Arc<Self>, used: &mut Used, path: PathBuf, bytes: u64) -> Kept {
         used.files += 1;
         used.bytes += bytes;
-        drop(used);
         Kept {
             spool: self.clone(),
             path,
@@ -243,12 +252,47 @@ impl Spool {
     }
 
     fn reserve(self: &Arc<Self>, path: PathBuf, bytes: u64) -> Result<Kept, Error> {
-        let used = *self.lock();
-        if used.files >= MOST_FILES || used.bytes + bytes > self.limit {
-            self.trouble.send_replace(Some(Trouble::Full));
-            return Err(Error::Full(self.limit));
+        let limit = self.limit;
+        if bytes > limit {
+            return Err(Error::TooLarge { bytes, limit });
         }
-        Ok(self.count(path, bytes))
+        let mut used = self.lock();
+        if used.files >= MOST_FILES || used.bytes + bytes > limit {
+            // Said under the lock: what takes the room will go, and then unsay it.
+            self.turn(|trouble| trouble.or(Some(Trouble::Full)));
+            return Err(Error::Full(limit));
+        }
+        Ok(self.count(&mut used, path, bytes))
+    }
+
+    fn free(&self, bytes: u64) {
+        let mut used = self.lock();
+        used.files = used.files.saturating_sub(1);
+        used.bytes = used.bytes.saturating_sub(bytes);
+        if used.bytes <= self.limit / 10 * 9 && used.files < MOST_FILES / 10 * 9 {
+            self.turn(|trouble| trouble.filter(|t| *t != Trouble::Full));
+        }
+    }
+
+    /// The disk did what it was asked; that makes no room.
+    fn is_sound(&self) {
+        self.turn(|trouble| trouble.filter(|t| *t != Trouble::Broken));
+    }
+
+    fn turn(&self, to: impl FnOnce(Option<Trouble>) -> Option<Trouble>) {
+        let mut now = None;
+        let changed = self.trouble.send_if_modified(|trouble| {
+            now = to(*trouble);
+            std::mem::replace(trouble, now) != now
+        });
+        match now {
+            _ if !changed => {}
+            Some(trouble) => tracing::error!(
+                trouble = trouble.as_str(),
+                "the spool takes no results; no more tasks are taken"
+            ),
+            None => tracing::info!("the spool takes results again"),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Used> {
@@ -288,18 +332,7 @@ impl Drop for Kept {
         if self.is_written {
             self.spool.on_disk.fetch_sub(1, Ordering::Relaxed);
         }
-        let mut used = self.spool.lock();
-        used.files = used.files.saturating_sub(1);
-        used.bytes = used.bytes.saturating_sub(self.bytes);
-        let room = used.bytes <= self.spool.limit / 10 * 9 && used.files < MOST_FILES / 10 * 9;
-        drop(used);
-        self.spool.trouble.send_if_modified(|trouble| {
-            let freed = room && *trouble == Some(Trouble::Full);
-            if freed {
-                *trouble = None;
-            }
-            freed
-        });
+        self.spool.free(self.bytes);
     }
 }
 
@@ -421,6 +454,48 @@ mod tests {
             .unwrap();
         spool.keep(&report("c")).await.unwrap();
         drop(second);
+    }
+
+    /// No room would ever help it, and nothing that goes would unsay the trouble.
+    #[tokio::test]
+    async fn a_result_larger_than_the_spool_is_not_the_spools_trouble() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = record::write(&report("a")).len() as u64;
+        let (spool, _) = Spool::open(dir.path(), size - 1).unwrap();
+        let error = spool.keep(&report("a")).await.unwrap_err();
+        let says = format!("its {size} bytes are more than the spool's {}", size - 1);
+        assert_eq!(error.to_string(), says);
+        assert_eq!((spool.trouble(), spool.bytes()), (None, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_written_while_the_spool_is_full_does_not_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = record::write(&report("a")).len() as u64;
+        let (spool, _) = Spool::open(dir.path(), size).unwrap();
+        let under_way = spool.reserve(dir.path().join("1.result"), size).unwrap();
+        spool.keep(&report("b")).await.unwrap_err();
+        spool.is_sound();
+        assert_eq!(spool.trouble(), Some(Trouble::Full));
+        drop(under_way);
+        assert_eq!(spool.trouble(), None);
+    }
+
+    /// Whoever finds no room says so before the room is given back, or finds it.
+    #[test]
+    fn full_is_never_said_after_the_last_result_went() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path(), 10).unwrap();
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    for _ in 0..20_000 {
+                        drop(spool.reserve(PathBuf::new(), 10));
+                    }
+                });
+            }
+        });
+        assert_eq!((spool.trouble(), spool.bytes()), (None, 0));
     }
 
     #[tokio::test]

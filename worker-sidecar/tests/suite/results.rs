@@ -168,6 +168,29 @@ async fn a_full_spool_stops_the_polls_until_there_is_room() -> Result<()> {
     running.end().await
 }
 
+/// It waits in memory; once it is delivered there is nothing that could make room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_larger_than_the_spool_does_not_stop_the_polls() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let big = "x".repeat(10_000);
+    let setup = Setup::new(move |_| Reply::output(json!({ "big": big }))).await?;
+    let faults = setup.server.as_embedded().context("embedded")?.faults();
+    faults.set_times(Fault::Status(503), On::Updates, 1);
+    let mut config = spooled(setup.config()?, &dir);
+    if let Some(spool) = &mut config.spool {
+        spool.limit = 9_000;
+    }
+    let running = Running::start(config)?;
+    for i in 0..2 {
+        let workflow = setup.once(i).await?;
+        ensure!(workflow.status == WorkflowStatus::Completed, "{workflow:?}");
+    }
+    let not_kept = running.counted("worker_spool_errors_total");
+    ensure!(not_kept > 0.0, "its first report was to fail");
+    ensure!(setup.handler.executions().values().all(|n| *n == 1));
+    running.end().await
+}
+
 /// The page of a gateway is a 200 too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_200_that_is_not_conductors_is_no_acceptance() -> Result<()> {
