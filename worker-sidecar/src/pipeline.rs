@@ -89,6 +89,9 @@ impl Sidecar {
         for path in &left.broken {
             tracing::error!(path = %path.display(), "a result in the spool cannot be read; it was set aside");
         }
+        for error in &left.refused {
+            tracing::error!(%error, "the spool's disk refuses; what can be read is delivered");
+        }
         let gate = Arc::new(Gate::new());
         Ok(Arc::new(Self {
             executor: Executor::new(&config.handler, config.slots),

@@ -118,13 +118,16 @@ pub struct Kept {
 pub struct Left {
     /// Results to be delivered, the oldest first.
     pub kept: Vec<Kept>,
-    /// Files that could not be read; they were renamed.
+    /// Files that are no results any more; they were renamed.
     pub broken: Vec<PathBuf>,
+    /// What the disk refused. The spool takes no results then until its disk works.
+    pub refused: Vec<Error>,
 }
 
 impl Spool {
     /// Opens the folder, makes it if need be, and finds what was left there. `limit`: the most
-    /// bytes to keep.
+    /// bytes to keep. A disk that is full or broken is no error as long as the folder can be
+    /// read: what lies there can be delivered, and only that makes room.
     pub fn open(dir: &Path, limit: u64) -> Result<(Arc<Self>, Left), Error> {
         let at = |error| disk(dir, error);
         fs::create_dir_all(dir).map_err(at)?;
@@ -137,34 +140,50 @@ impl Spool {
             writers: Semaphore::new(WRITERS),
             trouble: watch::Sender::new(None),
         });
-        let mut left = Left::default();
         let mut names = fs::read_dir(dir)
             .and_then(Iterator::collect::<io::Result<Vec<_>>>)
             .map_err(at)?;
         names.sort_by_key(fs::DirEntry::file_name);
-        for entry in names {
-            let path = entry.path();
-            match path.extension().and_then(|e| e.to_str()) {
-                // Its rename did not happen: the result was never promised to be here.
-                Some(UNFINISHED) => fs::remove_file(&path).map_err(|e| disk(&path, e))?,
-                Some(RESULT) => match read(&path) {
-                    Ok((_, bytes)) => {
-                        let kept = spool.count(&mut spool.lock(), path, bytes);
-                        left.kept.push(kept.written());
-                    }
-                    Err(Error::Unreadable { .. }) => {
-                        let aside = path.with_extension(BROKEN);
-                        fs::rename(&path, &aside).map_err(|e| disk(&path, e))?;
-                        left.broken.push(aside);
-                    }
-                    Err(error) => return Err(error),
-                },
-                _ => {}
+        let paths: Vec<PathBuf> = names.iter().map(fs::DirEntry::path).collect();
+        // Of all files: what could not be read keeps its name.
+        let highest = paths.iter().filter_map(|path| number(path)).max();
+        let next = highest.unwrap_or(0).saturating_add(1);
+        spool.next.store(next, Ordering::Relaxed);
+        let mut left = Left::default();
+        for path in paths {
+            if let Err(error) = spool.take_stock(path, &mut left) {
+                left.refused.push(error);
             }
         }
-        spool.next.store(highest(&left) + 1, Ordering::Relaxed);
-        spool.probe().map_err(at)?;
+        if let Err(error) = spool.probe() {
+            left.refused.push(disk(dir, error));
+        }
+        if !left.refused.is_empty() {
+            spool.turn(|_| Some(Trouble::Broken));
+        }
         Ok((spool, left))
+    }
+
+    fn take_stock(self: &Arc<Self>, path: PathBuf, left: &mut Left) -> Result<(), Error> {
+        match path.extension().and_then(|e| e.to_str()) {
+            // Its rename did not happen: the result was never promised to be here.
+            Some(UNFINISHED) => fs::remove_file(&path).map_err(|e| disk(&path, e)),
+            Some(RESULT) => match read(&path) {
+                Ok((_, bytes)) => {
+                    let kept = self.count(&mut self.lock(), path, bytes);
+                    left.kept.push(kept.written());
+                    Ok(())
+                }
+                Err(Error::Unreadable { .. }) => {
+                    let aside = path.with_extension(BROKEN);
+                    fs::rename(&path, &aside).map_err(|e| disk(&path, e))?;
+                    left.broken.push(aside);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Keeps a result; it is on the disk when this returns.
@@ -336,9 +355,8 @@ impl Drop for Kept {
     }
 }
 
-fn highest(left: &Left) -> u64 {
-    let number = |kept: &Kept| kept.path.file_stem()?.to_str()?.parse::<u64>().ok();
-    left.kept.iter().filter_map(number).max().unwrap_or(0)
+fn number(path: &Path) -> Option<u64> {
+    path.file_stem()?.to_str()?.parse().ok()
 }
 
 fn read(path: &Path) -> Result<(Report, u64), Error> {
@@ -362,8 +380,10 @@ fn write(dir: &Path, path: &Path, record: &[u8]) -> io::Result<()> {
 }
 
 fn try_out(dir: &Path, path: &Path) -> io::Result<()> {
-    synced(path, b"probe")?;
-    fs::remove_file(path)?;
+    let written = synced(path, b"probe");
+    // Also what is half there: while a disk is full, probe follows probe.
+    let removed = fs::remove_file(path);
+    written.and(removed)?;
     fs::File::open(dir)?.sync_all()
 }
 
@@ -515,6 +535,77 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         spool.takes_results().await;
         spool.keep(&report("a")).await.unwrap();
+    }
+
+    /// A directory where a file should be stands for a file that the disk refuses, to root too.
+    #[tokio::test(start_paused = true)]
+    async fn files_that_the_disk_refuses_do_not_keep_the_others_from_being_delivered() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name| dir.path().join(name);
+        let occupied = |name| {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("file"), "").unwrap();
+        };
+        fs::write(at("1.result"), record::write(&report("a"))).unwrap();
+        for name in ["2.result", "3.tmp", "4.broken"] {
+            occupied(name);
+        }
+        fs::write(at("4.result"), "not a result").unwrap();
+        fs::write(at("5.result"), record::write(&report("b"))).unwrap();
+        occupied("7.result");
+
+        let (spool, left) = Spool::open(dir.path(), 1 << 20).unwrap();
+        let mut ids = Vec::new();
+        for kept in &left.kept {
+            ids.push(kept.load().await.unwrap().update.task_id);
+        }
+        assert_eq!(ids, ["a", "b"]);
+        assert!(left.broken.is_empty());
+        let refused: Vec<_> = left.refused.iter().map(ToString::to_string).collect();
+        assert_eq!(refused.len(), 4, "{refused:?}");
+        for (said, name) in refused
+            .iter()
+            .zip(["2.result", "3.tmp", "4.result", "7.result"])
+        {
+            assert!(said.contains(at(name).to_str().unwrap()), "{said}");
+        }
+        assert_eq!(spool.trouble(), Some(Trouble::Broken));
+        spool.takes_results().await;
+        let kept = spool.keep(&report("c")).await.unwrap();
+        let number = number(&kept.path).unwrap();
+        assert!(
+            number > 7,
+            "{number} may be the name of what could not be read"
+        );
+    }
+
+    /// No file can be made below /proc; the folder is changed by a link.
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_takes_nothing_at_the_start_is_no_error_and_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, sound) = (dir.path().join("spool"), dir.path().join("sound"));
+        fs::create_dir(&sound).unwrap();
+        std::os::unix::fs::symlink("/proc/self/fdinfo", &folder).unwrap();
+        let (spool, left) = Spool::open(&folder, 1 << 20).unwrap();
+        assert_eq!(left.refused.len(), 1, "{:?}", left.refused);
+        assert_eq!(spool.trouble(), Some(Trouble::Broken));
+        fs::remove_file(&folder).unwrap();
+        std::os::unix::fs::symlink(&sound, &folder).unwrap();
+        spool.takes_results().await;
+        spool.keep(&report("a")).await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_probe_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (there, missing) = (dir.path().join("1.tmp"), dir.path().join("missing"));
+        try_out(dir.path(), &there).unwrap();
+        try_out(&missing, &there).unwrap_err();
+        std::os::unix::fs::symlink("/dev/full", &there).unwrap();
+        try_out(dir.path(), &there).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

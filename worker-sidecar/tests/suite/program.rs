@@ -2,14 +2,16 @@
 
 use std::{
     process::Stdio,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, ensure};
+use conductor_client::BatchPoll;
 use harness::{Reply, eventually};
 use runtime::cordon::{Action, SigningKey};
 use serde_json::json;
 use tokio::process::Command;
+use worker_sidecar::record;
 
 use crate::{
     cordon::OPERATOR,
@@ -173,4 +175,84 @@ async fn a_request_of_the_handler_that_is_not_passed_on_is_logged_with_its_task(
         ensure!(logs.lines().any(of_task), "{task}: {logs}");
     }
     Ok(())
+}
+
+/// While the disk is full the results on it are the only ones that can make room.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_at_the_start_stops_the_polls_and_what_is_on_it_is_delivered() -> Result<()> {
+    let setup = Setup::new(|_| Reply::output(json!({"by": "the handler"}))).await?;
+    let id = setup.start(1).await?;
+    let client = setup.server.client();
+    let task = client
+        .batch_poll(BatchPoll {
+            task_type: &setup.task,
+            worker_id: "before",
+            domain: None,
+            count: 1,
+            wait: Duration::ZERO,
+        })
+        .await?
+        .pop()
+        .context("no task")?;
+    let spool = tempfile::tempdir()?;
+    let report = json!({"taskType": setup.task, "leaseSeconds": 60, "update": {
+        "workflowInstanceId": id, "taskId": task.task_id(), "status": "COMPLETED",
+        "workerId": "before", "outputData": {"by": "the process before"}, "callbackAfterSeconds": 0, "logs": [],
+    }});
+    let record = record::write(&serde_json::from_str(&report.to_string())?);
+    std::fs::write(spool.path().join("1.result"), record)?;
+
+    let port = free_port()?;
+    // No file may grow: what is written fails as on a full disk (EFBIG instead of ENOSPC).
+    let mut full = Command::new("sh");
+    full.args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$0\""])
+        .arg(env!("CARGO_BIN_EXE_worker-sidecar"))
+        .env_clear()
+        .kill_on_drop(true)
+        .env("LOCAL_API_PORT", "0")
+        .env("CONDUCTOR_SERVER_URL", setup.server.base())
+        .env("CONDUCTOR_TASKS", json!([{"name": setup.task}]).to_string())
+        .env("HANDLER_PORT", setup.handler.port().to_string())
+        .env("LISTEN", format!("127.0.0.1:{port}"))
+        .env("SPOOL_DIR", spool.path())
+        // Maybe a file, which must not grow either.
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let child = full.spawn()?;
+    let workflow = setup.server.completed(&id, SOON).await?;
+    ensure!(
+        workflow.output["by"] == "the process before",
+        "{workflow:?}"
+    );
+    let shows = async |lines: &[&str]| {
+        eventually("the metrics", SOON, async || {
+            let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics"));
+            let text = async { metrics.await?.text().await };
+            match text.await {
+                Ok(text) if lines.iter().all(|line| text.contains(line)) => Ok(()),
+                other => Err(format!("not {lines:?} in {other:?}")),
+            }
+        })
+        .await
+    };
+    let next = setup.start(2).await?;
+    let polls = format!("task_poll_total{{taskType=\"{}\"}}", setup.task);
+    shows(&[
+        "worker_handler_ready 1",
+        "worker_spool_trouble{trouble=\"broken\"} 1",
+        &format!("{polls} 0"),
+    ])
+    .await?;
+
+    let process = child.id().context("it has ended")?.to_string();
+    let room = Command::new("prlimit")
+        .args(["--pid", &process, "--fsize=unlimited:"])
+        .status()
+        .await
+        .context("prlimit, of util-linux")?;
+    ensure!(room.success());
+    let workflow = setup.server.completed(&next, SOON).await?;
+    ensure!(workflow.output["by"] == "the handler", "{workflow:?}");
+    shows(&["worker_spool_trouble{trouble=\"broken\"} 0"]).await
 }
