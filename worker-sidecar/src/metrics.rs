@@ -78,6 +78,7 @@ pub struct Metrics {
     spooled: IntGauge,
     spooled_bytes: IntGauge,
     spool_trouble: IntGaugeVec,
+    unremoved: IntGauge,
     handler_ready: IntGauge,
     drain_seconds: Gauge,
     ignored: IntCounterVec,
@@ -191,6 +192,7 @@ impl Metrics {
             spooled: r.one(IntGauge::new("worker_spooled_results", "Results on disk that Conductor has not taken yet.")?, "gauge")?,
             spooled_bytes: r.one(IntGauge::new("worker_spooled_bytes", "The size of the results on disk.")?, "gauge")?,
             spool_trouble: r.int_gauge("worker_spool_trouble", "1 while the spool takes no results and no tasks are polled: full or broken.", &["trouble"])?,
+            unremoved: r.one(IntGauge::new("worker_spool_unremoved_files", "Files of results that are not needed any more and could not be removed from the disk. It is tried again; a restart before it succeeds would send them once more.")?, "gauge")?,
             handler_ready: r.one(IntGauge::new("worker_handler_ready", "1 while the handler takes calls.")?, "gauge")?,
             drain_seconds: r.one(Gauge::new("worker_drain_seconds", "How long the shutdown has taken so far; 0 before it.")?, "gauge")?,
             ignored: r.counter("worker_answers_ignored_total", "Answers of the handler that counted for nothing: the task had been ended by an update over the local task API.", &[TYPE])?,
@@ -286,6 +288,8 @@ impl Metrics {
         self.spooled.set(i64::try_from(files).unwrap_or(i64::MAX));
         self.spooled_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let unremoved = i64::try_from(spool.unremoved()).unwrap_or(i64::MAX);
+        self.unremoved.set(unremoved);
         for trouble in [Trouble::Full, Trouble::Broken] {
             let is = i64::from(spool.trouble() == Some(trouble));
             self.spool_trouble

@@ -123,6 +123,10 @@ impl Sidecar {
             over.clone()
                 .run_until_cancelled_owned(self.clone().watch_handler()),
         );
+        let tended = tokio::spawn(
+            over.clone()
+                .run_until_cancelled_owned(self.clone().tend_spool()),
+        );
         for kept in self.take_left() {
             self.work.spawn(self.clone().deliver_left(kept));
         }
@@ -139,12 +143,18 @@ impl Sidecar {
         self.shut_down().await;
 
         over.cancel();
-        let _ = watcher.await;
+        let _ = tokio::join!(watcher, tended);
     }
 
     async fn watch_handler(self: Arc<Self>) {
         let busy = || self.in_flight() > 0;
         self.intake.handler.watch(busy).await;
+    }
+
+    async fn tend_spool(self: Arc<Self>) {
+        if let Some(spool) = &self.intake.spool {
+            match spool.tend().await {}
+        }
     }
 
     fn take_left(&self) -> Vec<Kept> {

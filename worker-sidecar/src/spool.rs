@@ -7,6 +7,7 @@
 //! node's power.
 
 use std::{
+    convert::Infallible,
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{record, result::Report};
 
@@ -45,6 +46,9 @@ pub struct Spool {
     next: AtomicU64,
     writers: Semaphore,
     trouble: watch::Sender<Option<Trouble>>,
+    /// Files that could not be removed when they should have been, and their sizes.
+    unremoved: Mutex<Vec<(PathBuf, u64)>>,
+    is_untidy: Notify,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,6 +115,8 @@ pub struct Kept {
     path: PathBuf,
     bytes: u64,
     is_written: bool,
+    /// Its file could not be removed, and takes its room until it is.
+    stays: bool,
 }
 
 /// What a process before this one left.
@@ -139,6 +145,8 @@ impl Spool {
             next: AtomicU64::new(0),
             writers: Semaphore::new(WRITERS),
             trouble: watch::Sender::new(None),
+            unremoved: Mutex::default(),
+            is_untidy: Notify::new(),
         });
         let mut names = fs::read_dir(dir)
             .and_then(Iterator::collect::<io::Result<Vec<_>>>)
@@ -195,10 +203,14 @@ impl Spool {
             .dir
             .join(format!("{number:020}"))
             .with_extension(RESULT);
-        let kept = self.reserve(path.clone(), bytes)?;
+        let kept = self.reserve(path, bytes)?;
+        self.put(kept, record, self.dir.clone()).await
+    }
+
+    async fn put(&self, kept: Kept, record: Vec<u8>, dir: PathBuf) -> Result<Kept, Error> {
         // An error would mean a closed semaphore; this one never is.
         let _writer = self.writers.acquire().await;
-        let dir = self.dir.clone();
+        let path = kept.path.clone();
         let written = blocking(move || write(&dir, &path, &record)).await;
         match written {
             Ok(()) => {
@@ -207,7 +219,11 @@ impl Spool {
             }
             Err(error) => {
                 self.turn(|_| Some(Trouble::Broken));
-                Err(disk(&kept.path, error))
+                let error = disk(&kept.path, error);
+                // It may have its name already. The result will be delivered from memory, and
+                // must not come again after a restart.
+                kept.remove().await;
+                Err(error)
             }
         }
     }
@@ -236,6 +252,35 @@ impl Spool {
                 }
             }
         }
+    }
+
+    /// Removes what could not be removed when it should have been, as soon as the disk lets it.
+    pub async fn tend(&self) -> Infallible {
+        loop {
+            self.is_untidy.notified().await;
+            while self.unremoved() > 0 {
+                tokio::time::sleep(PROBE).await;
+                let files = self.lock_unremoved().clone();
+                let gone = move || Ok(files.iter().map(|(p, _)| remove(p).is_ok()).collect());
+                let gone: Vec<bool> = blocking(gone).await.unwrap_or_default();
+                let mut gone = gone.into_iter();
+                // In the same order; what came meanwhile is behind.
+                self.lock_unremoved().retain(|(path, bytes)| {
+                    let is_gone = gone.next().unwrap_or(false);
+                    if is_gone {
+                        tracing::info!(path = %path.display(), "a file is removed from the spool at last");
+                        self.free(*bytes);
+                    }
+                    !is_gone
+                });
+            }
+        }
+    }
+
+    /// How many files are not needed any more and could not be removed: after a restart they
+    /// would be taken for results.
+    pub fn unremoved(&self) -> usize {
+        self.lock_unremoved().len()
     }
 
     /// How many results are on the disk.
@@ -267,6 +312,7 @@ impl Spool {
             path,
             bytes,
             is_written: false,
+            stays: false,
         }
     }
 
@@ -317,6 +363,11 @@ impl Spool {
     fn lock(&self) -> MutexGuard<'_, Used> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_unremoved(&self) -> MutexGuard<'_, Vec<(PathBuf, u64)>> {
+        let unremoved = self.unremoved.lock();
+        unremoved.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Kept {
@@ -336,11 +387,18 @@ impl Kept {
     }
 
     /// It need not be kept any more.
-    pub async fn remove(self) {
+    pub async fn remove(mut self) {
         let path = self.path.clone();
-        if let Err(error) = blocking(move || fs::remove_file(path)).await {
-            // It is delivered once more after a restart, which changes nothing.
-            tracing::warn!(%error, path = %self.path.display(), "a delivered result is still in the spool");
+        if let Err(error) = blocking(move || remove(&path)).await {
+            tracing::error!(
+                %error, path = %self.path.display(),
+                "a result that is not needed any more is still in the spool; a restart before it is removed would send it again"
+            );
+            self.stays = true;
+            let spool = &self.spool;
+            spool.lock_unremoved().push((self.path.clone(), self.bytes));
+            spool.is_untidy.notify_one();
+            spool.turn(|_| Some(Trouble::Broken));
         }
     }
 }
@@ -351,7 +409,9 @@ impl Drop for Kept {
         if self.is_written {
             self.spool.on_disk.fetch_sub(1, Ordering::Relaxed);
         }
-        self.spool.free(self.bytes);
+        if !self.stays {
+            self.spool.free(self.bytes);
+        }
     }
 }
 
@@ -377,6 +437,14 @@ fn write(dir: &Path, path: &Path, record: &[u8]) -> io::Result<()> {
     }
     written?;
     fs::File::open(dir)?.sync_all()
+}
+
+/// What is not there is removed.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 fn try_out(dir: &Path, path: &Path) -> io::Result<()> {
@@ -606,6 +674,50 @@ mod tests {
         std::os::unix::fs::symlink("/dev/full", &there).unwrap();
         try_out(dir.path(), &there).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_result_whose_folder_could_not_be_synced_is_not_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path(), 1 << 20).unwrap();
+        let path = dir.path().join("1.result");
+        let kept = spool.reserve(path.clone(), 7).unwrap();
+        let missing = dir.path().join("missing");
+        let put = spool.put(kept, b"content".to_vec(), missing).await;
+        assert!(matches!(put, Err(Error::Disk { .. })), "{put:?}");
+        assert!(!path.exists());
+        assert_eq!((spool.bytes(), spool.unremoved()), (0, 0));
+        assert_eq!(spool.trouble(), Some(Trouble::Broken));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_removed_takes_its_room_and_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path(), 1 << 20).unwrap();
+        let kept = spool.keep(&report("a")).await.unwrap();
+        // A directory in its place stands for a file that cannot be removed.
+        let (path, bytes) = (kept.path.clone(), kept.bytes);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        kept.remove().await;
+        assert_eq!(
+            (spool.results(), spool.unremoved(), spool.bytes()),
+            (0, 1, bytes)
+        );
+        assert_eq!(spool.trouble(), Some(Trouble::Broken));
+        let tended = async {
+            fs::remove_dir(&path).unwrap();
+            fs::write(&path, "").unwrap();
+            while spool.unremoved() > 0 {
+                tokio::time::sleep(PROBE).await;
+            }
+        };
+        tokio::select! {
+            tended = tokio::time::timeout(10 * PROBE, tended) => tended.unwrap(),
+            never = spool.tend() => match never {},
+        }
+        assert!(!path.exists());
+        assert_eq!(spool.bytes(), 0);
     }
 
     #[test]
