@@ -19,7 +19,10 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::{record, result::Report};
+use self::disk::{blocking, number, remove, try_out, write};
+use crate::{lease::Lease, record, result::Report};
+
+mod disk;
 
 const RESULT: &str = "result";
 const UNFINISHED: &str = "tmp";
@@ -135,8 +138,7 @@ impl Spool {
     /// bytes to keep. A disk that is full or broken is no error as long as the folder can be
     /// read: what lies there can be delivered, and only that makes room.
     pub fn open(dir: &Path, limit: u64) -> Result<(Arc<Self>, Left), Error> {
-        let at = |error| disk(dir, error);
-        fs::create_dir_all(dir).map_err(at)?;
+        fs::create_dir_all(dir).map_err(|e| at(dir, e))?;
         let spool = Arc::new(Self {
             dir: dir.to_owned(),
             limit,
@@ -150,7 +152,7 @@ impl Spool {
         });
         let mut names = fs::read_dir(dir)
             .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(at)?;
+            .map_err(|e| at(dir, e))?;
         names.sort_by_key(fs::DirEntry::file_name);
         let paths: Vec<PathBuf> = names.iter().map(fs::DirEntry::path).collect();
         // Of all files: what could not be read keeps its name.
@@ -164,7 +166,7 @@ impl Spool {
             }
         }
         if let Err(error) = spool.probe() {
-            left.refused.push(disk(dir, error));
+            left.refused.push(at(dir, error));
         }
         if !left.refused.is_empty() {
             spool.turn(|_| Some(Trouble::Broken));
@@ -175,7 +177,7 @@ impl Spool {
     fn take_stock(self: &Arc<Self>, path: PathBuf, left: &mut Left) -> Result<(), Error> {
         match path.extension().and_then(|e| e.to_str()) {
             // Its rename did not happen: the result was never promised to be here.
-            Some(UNFINISHED) => fs::remove_file(&path).map_err(|e| disk(&path, e)),
+            Some(UNFINISHED) => fs::remove_file(&path).map_err(|e| at(&path, e)),
             Some(RESULT) => match read(&path) {
                 Ok((_, bytes)) => {
                     let kept = self.count(&mut self.lock(), path, bytes);
@@ -184,7 +186,7 @@ impl Spool {
                 }
                 Err(Error::Unreadable { .. }) => {
                     let aside = path.with_extension(BROKEN);
-                    fs::rename(&path, &aside).map_err(|e| disk(&path, e))?;
+                    fs::rename(&path, &aside).map_err(|e| at(&path, e))?;
                     left.broken.push(aside);
                     Ok(())
                 }
@@ -219,7 +221,7 @@ impl Spool {
             }
             Err(error) => {
                 self.turn(|_| Some(Trouble::Broken));
-                let error = disk(&kept.path, error);
+                let error = at(&kept.path, error);
                 // It may have its name already. The result will be delivered from memory, and
                 // must not come again after a restart.
                 kept.remove().await;
@@ -382,7 +384,7 @@ impl Kept {
         let path = self.path.clone();
         blocking(move || Ok(read(&path)))
             .await
-            .map_err(|e| disk(&self.path, e))?
+            .map_err(|e| at(&self.path, e))?
             .map(|(report, _)| report)
     }
 
@@ -415,12 +417,8 @@ impl Drop for Kept {
     }
 }
 
-fn number(path: &Path) -> Option<u64> {
-    path.file_stem()?.to_str()?.parse().ok()
-}
-
 fn read(path: &Path) -> Result<(Report, u64), Error> {
-    let bytes = fs::read(path).map_err(|e| disk(path, e))?;
+    let bytes = fs::read(path).map_err(|e| at(path, e))?;
     let report = record::read(&bytes).map_err(|error| Error::Unreadable {
         path: path.to_owned(),
         error,
@@ -428,53 +426,10 @@ fn read(path: &Path) -> Result<(Report, u64), Error> {
     Ok((report, bytes.len() as u64))
 }
 
-fn write(dir: &Path, path: &Path, record: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension(UNFINISHED);
-    let written = synced(&unfinished, record).and_then(|()| fs::rename(&unfinished, path));
-    if written.is_err() {
-        // What is half there takes room; if it cannot go either, the next start removes it.
-        let _ = fs::remove_file(&unfinished);
-    }
-    written?;
-    fs::File::open(dir)?.sync_all()
-}
-
-/// What is not there is removed.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
-}
-
-fn try_out(dir: &Path, path: &Path) -> io::Result<()> {
-    let written = synced(path, b"probe");
-    // Also what is half there: while a disk is full, probe follows probe.
-    let removed = fs::remove_file(path);
-    written.and(removed)?;
-    fs::File::open(dir)?.sync_all()
-}
-
-fn synced(path: &Path, content: &[u8]) -> io::Result<()> {
-    use io::Write as _;
-    let mut file = fs::File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-fn disk(path: &Path, error: io::Error) -> Error {
+fn at(path: &Path, error: io::Error) -> Error {
     Error::Disk {
         path: path.to_owned(),
         error,
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panicked) => Err(io::Error::other(panicked)),
     }
 }
 
@@ -662,18 +617,6 @@ mod tests {
         std::os::unix::fs::symlink(&sound, &folder).unwrap();
         spool.takes_results().await;
         spool.keep(&report("a")).await.unwrap();
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_probe_leaves_nothing_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let (there, missing) = (dir.path().join("1.tmp"), dir.path().join("missing"));
-        try_out(dir.path(), &there).unwrap();
-        try_out(&missing, &there).unwrap_err();
-        std::os::unix::fs::symlink("/dev/full", &there).unwrap();
-        try_out(dir.path(), &there).unwrap_err();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[tokio::test]
