@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::backoff::Backoff;
 
-/// How many repeated reports are in the air at once when the server is there.
+/// How many repeated reports are in the air at once when the server is there, at most.
 const WIDTH: usize = 16;
 
 /// Whether the server takes reports, as last seen.
@@ -44,8 +44,9 @@ pub struct Pass<'a> {
 }
 
 impl Gate {
-    /// Open.
-    pub fn new() -> Self {
+    /// Open, for a sidecar with so many slots: reports that wait on disk are read when they are
+    /// let through, and no more of them at once than there may be tasks.
+    pub fn new(slots: usize) -> Self {
         Self {
             away: AtomicBool::new(false),
             answers: AtomicU64::new(0),
@@ -54,7 +55,7 @@ impl Gate {
                 not_before: Instant::now(),
             }),
             turns: Turns::new(()),
-            width: Semaphore::new(WIDTH),
+            width: Semaphore::new(slots.clamp(1, WIDTH)),
         }
     }
 
@@ -128,12 +129,6 @@ impl Gate {
     }
 }
 
-impl Default for Gate {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
@@ -142,7 +137,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_the_server_is_away_one_report_at_a_time_tries_about_every_second() {
-        let gate = Gate::new();
+        let gate = Gate::new(WIDTH);
         gate.shut(None, 1.0);
         let mut gaps = Vec::new();
         for _ in 0..8 {
@@ -161,7 +156,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn when_the_server_is_back_some_go_at_once() {
-        let gate = Gate::new();
+        let gate = Gate::new(WIDTH);
         gate.shut(None, 1.0);
         let first = gate.pass().await;
         gate.open();
@@ -174,9 +169,19 @@ mod tests {
         assert!(gate.pass().now_or_never().is_some());
     }
 
+    #[test]
+    fn no_more_go_at_once_than_there_are_slots() {
+        for (slots, width) in [(0, 1), (1, 1), (3, 3), (100, WIDTH)] {
+            let gate = Gate::new(slots);
+            let pass = || gate.pass().now_or_never();
+            let passes: Vec<_> = std::iter::from_fn(pass).collect();
+            assert_eq!(passes.len(), width, "{slots} slots");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn failures_side_by_side_count_once() {
-        let gate = Gate::new();
+        let gate = Gate::new(WIDTH);
         for _ in 0..64 {
             gate.shut(None, 1.0);
         }
@@ -187,7 +192,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_servers_own_time_is_heeded_up_to_a_minute() {
-        let gate = Gate::new();
+        let gate = Gate::new(WIDTH);
         gate.shut(Some(Duration::from_secs(7)), 0.0);
         let began = Instant::now();
         gate.pass().await;

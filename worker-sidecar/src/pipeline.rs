@@ -92,7 +92,7 @@ impl Sidecar {
         for error in &left.refused {
             tracing::error!(%error, "the spool's disk refuses; what can be read is delivered");
         }
-        let gate = Arc::new(Gate::new());
+        let gate = Arc::new(Gate::new(config.slots));
         Ok(Arc::new(Self {
             executor: Executor::new(&config.handler, config.slots),
             reporter: Reporter::new(client.clone(), gate.clone(), spool.clone()),
@@ -163,26 +163,22 @@ impl Sidecar {
 
     /// Delivers what an earlier process left, and keeps its task's lease until then.
     async fn deliver_left(self: Arc<Self>, kept: Kept) {
-        let report = match kept.load().await {
-            Ok(report) => report,
-            Err(error) => {
-                tracing::error!(%error, "a result in the spool cannot be read any more");
-                return;
-            }
-        };
-        let (task, workflow) = (&report.update.task_id, &report.update.workflow_instance_id);
+        // The result itself stays on disk until it is its turn.
+        let about = kept.about().clone();
+        let lease = about.lease;
+        let (task, workflow) = (&lease.task_id, &lease.workflow_id);
         tracing::info!(
             task,
             workflow,
             "a result is left from before the restart; it is delivered"
         );
-        let metrics = self.metrics.of(&report.task_type);
+        let metrics = self.metrics.of(&about.task_type);
         let keeper = Keeper {
             client: &self.client,
-            worker_id: &report.update.worker_id,
+            worker_id: &about.worker_id,
             metrics: &metrics,
         };
-        let (lease, air, gone) = (report.lease(), Air::default(), watch::Sender::new(false));
+        let (air, gone) = (Air::default(), watch::Sender::new(false));
         tokio::select! {
             _ = self.reporter.send_left(kept, &air, &metrics) => {}
             never = keeper.keep(&lease, &gone, &air) => match never {},

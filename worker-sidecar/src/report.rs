@@ -297,6 +297,7 @@ impl Reporter {
                 Next::Away(_) => warn(&report, &error),
                 Next::Again(pause) => {
                     warn(&report, &error);
+                    drop(report); // it may be large, and the pause long
                     tokio::time::sleep(pause).await;
                 }
                 Next::Instead => {

@@ -111,10 +111,22 @@ pub enum Error {
     },
 }
 
+/// What has to be known of a result while it lies on disk; the result itself may be large.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// The task's type.
+    pub task_type: String,
+    /// Who did the task.
+    pub worker_id: String,
+    /// Its lease, to be kept until the result is taken.
+    pub lease: Lease,
+}
+
 /// A result in the spool.
 #[derive(Debug)]
 pub struct Kept {
     spool: Arc<Spool>,
+    about: About,
     path: PathBuf,
     bytes: u64,
     is_written: bool,
@@ -179,8 +191,9 @@ impl Spool {
             // Its rename did not happen: the result was never promised to be here.
             Some(UNFINISHED) => fs::remove_file(&path).map_err(|e| at(&path, e)),
             Some(RESULT) => match read(&path) {
-                Ok((_, bytes)) => {
-                    let kept = self.count(&mut self.lock(), path, bytes);
+                Ok((report, bytes)) => {
+                    let about = About::of(&report);
+                    let kept = self.count(&mut self.lock(), about, path, bytes);
                     left.kept.push(kept.written());
                     Ok(())
                 }
@@ -205,7 +218,7 @@ impl Spool {
             .dir
             .join(format!("{number:020}"))
             .with_extension(RESULT);
-        let kept = self.reserve(path, bytes)?;
+        let kept = self.reserve(About::of(report), path, bytes)?;
         self.put(kept, record, self.dir.clone()).await
     }
 
@@ -306,11 +319,12 @@ impl Spool {
         try_out(&self.dir, &self.probe_name())
     }
 
-    fn count(self: &Arc<Self>, used: &mut Used, path: PathBuf, bytes: u64) -> Kept {
+    fn count(self: &Arc<Self>, used: &mut Used, about: About, path: PathBuf, bytes: u64) -> Kept {
         used.files += 1;
         used.bytes += bytes;
         Kept {
             spool: self.clone(),
+            about,
             path,
             bytes,
             is_written: false,
@@ -318,7 +332,7 @@ impl Spool {
         }
     }
 
-    fn reserve(self: &Arc<Self>, path: PathBuf, bytes: u64) -> Result<Kept, Error> {
+    fn reserve(self: &Arc<Self>, about: About, path: PathBuf, bytes: u64) -> Result<Kept, Error> {
         let limit = self.limit;
         if bytes > limit {
             return Err(Error::TooLarge { bytes, limit });
@@ -329,7 +343,7 @@ impl Spool {
             self.turn(|trouble| trouble.or(Some(Trouble::Full)));
             return Err(Error::Full(limit));
         }
-        Ok(self.count(&mut used, path, bytes))
+        Ok(self.count(&mut used, about, path, bytes))
     }
 
     fn free(&self, bytes: u64) {
@@ -372,11 +386,26 @@ impl Spool {
     }
 }
 
+impl About {
+    fn of(report: &Report) -> Self {
+        Self {
+            task_type: report.task_type.clone(),
+            worker_id: report.update.worker_id.clone(),
+            lease: report.lease(),
+        }
+    }
+}
+
 impl Kept {
     fn written(mut self) -> Self {
         self.is_written = true;
         self.spool.on_disk.fetch_add(1, Ordering::Relaxed);
         self
+    }
+
+    /// Whose it is.
+    pub fn about(&self) -> &About {
+        &self.about
     }
 
     /// Reads it back.
@@ -516,7 +545,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let size = record::write(&report("a")).len() as u64;
         let (spool, _) = Spool::open(dir.path(), size).unwrap();
-        let under_way = spool.reserve(dir.path().join("1.result"), size).unwrap();
+        let about = About::of(&report("a"));
+        let under_way = spool
+            .reserve(about, dir.path().join("1.result"), size)
+            .unwrap();
         spool.keep(&report("b")).await.unwrap_err();
         spool.is_sound();
         assert_eq!(spool.trouble(), Some(Trouble::Full));
@@ -529,11 +561,12 @@ mod tests {
     fn full_is_never_said_after_the_last_result_went() {
         let dir = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(dir.path(), 10).unwrap();
+        let about = About::of(&report("a"));
         std::thread::scope(|threads| {
             for _ in 0..4 {
                 threads.spawn(|| {
                     for _ in 0..20_000 {
-                        drop(spool.reserve(PathBuf::new(), 10));
+                        drop(spool.reserve(about.clone(), PathBuf::new(), 10));
                     }
                 });
             }
@@ -624,7 +657,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(dir.path(), 1 << 20).unwrap();
         let path = dir.path().join("1.result");
-        let kept = spool.reserve(path.clone(), 7).unwrap();
+        let kept = spool
+            .reserve(About::of(&report("a")), path.clone(), 7)
+            .unwrap();
         let missing = dir.path().join("missing");
         let put = spool.put(kept, b"content".to_vec(), missing).await;
         assert!(matches!(put, Err(Error::Disk { .. })), "{put:?}");

@@ -1,15 +1,17 @@
 //! The program itself.
 
 use std::{
+    path::Path,
     process::Stdio,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, ensure};
 use conductor_client::BatchPoll;
+use embedded_conductor::{Fault, On};
 use harness::{Reply, eventually};
 use runtime::cordon::{Action, SigningKey};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 use worker_sidecar::record;
 
@@ -177,31 +179,35 @@ async fn a_request_of_the_handler_that_is_not_passed_on_is_logged_with_its_task(
     Ok(())
 }
 
+/// Polls a task, and leaves a result of it as a process before would have.
+async fn leave_result(spool: &Path, number: u32, setup: &Setup, output: Value) -> Result<()> {
+    let poll = BatchPoll {
+        task_type: &setup.task,
+        worker_id: "before",
+        domain: None,
+        count: 1,
+        wait: Duration::ZERO,
+    };
+    let mut tasks = setup.server.client().batch_poll(poll).await?;
+    let task = tasks.pop().context("no task")?;
+    let report = json!({"taskType": setup.task, "leaseSeconds": 60, "update": {
+        "workflowInstanceId": task.workflow_id(), "taskId": task.task_id(), "status": "COMPLETED",
+        "workerId": "before", "outputData": output,
+    }});
+    let record = record::write(&serde_json::from_str(&report.to_string())?);
+    std::fs::write(spool.join(format!("{number:020}.result")), record)?;
+    Ok(())
+}
+
 /// While the disk is full the results on it are the only ones that can make room.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_at_the_start_stops_the_polls_and_what_is_on_it_is_delivered() -> Result<()> {
     let setup = Setup::new(|_| Reply::output(json!({"by": "the handler"}))).await?;
     let id = setup.start(1).await?;
-    let client = setup.server.client();
-    let task = client
-        .batch_poll(BatchPoll {
-            task_type: &setup.task,
-            worker_id: "before",
-            domain: None,
-            count: 1,
-            wait: Duration::ZERO,
-        })
-        .await?
-        .pop()
-        .context("no task")?;
     let spool = tempfile::tempdir()?;
-    let report = json!({"taskType": setup.task, "leaseSeconds": 60, "update": {
-        "workflowInstanceId": id, "taskId": task.task_id(), "status": "COMPLETED",
-        "workerId": "before", "outputData": {"by": "the process before"}, "callbackAfterSeconds": 0, "logs": [],
-    }});
-    let record = record::write(&serde_json::from_str(&report.to_string())?);
-    std::fs::write(spool.path().join("1.result"), record)?;
+    let output = json!({"by": "the process before"});
+    leave_result(spool.path(), 1, &setup, output).await?;
 
     let port = free_port()?;
     // No file may grow: what is written fails as on a full disk (EFBIG instead of ENOSPC).
@@ -255,4 +261,58 @@ async fn a_full_disk_at_the_start_stops_the_polls_and_what_is_on_it_is_delivered
     let workflow = setup.server.completed(&next, SOON).await?;
     ensure!(workflow.output["by"] == "the handler", "{workflow:?}");
     shows(&["worker_spool_trouble{trouble=\"broken\"} 0"]).await
+}
+
+/// What waits on disk is not in memory too: a worker with a small limit would be killed, and
+/// again at each start.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_needs_little_memory_after_a_restart() -> Result<()> {
+    const RESULTS: u32 = 48;
+    let setup = Setup::new(|_| Reply::output(json!({}))).await?;
+    let spool = tempfile::tempdir()?;
+    let mut ids = Vec::new();
+    for number in 0..RESULTS {
+        ids.push(setup.start(number).await?);
+        let output = json!({"big": "x".repeat(1 << 20)});
+        leave_result(spool.path(), number, &setup, output).await?;
+    }
+    let faults = setup.server.as_embedded().context("embedded")?.faults();
+    faults.set(Fault::Status(503), On::Everything);
+    let port = free_port()?;
+    let child = sidecar()
+        .env("CONDUCTOR_SERVER_URL", setup.server.base())
+        .env("CONDUCTOR_TASKS", json!([{"name": setup.task}]).to_string())
+        .env("HANDLER_PORT", setup.handler.port().to_string())
+        .env("LISTEN", format!("127.0.0.1:{port}"))
+        .env("SPOOL_DIR", spool.path())
+        .env("SLOTS", "1")
+        .stderr(Stdio::null())
+        .spawn()?;
+    let metrics = format!("http://127.0.0.1:{port}/metrics");
+    let failed = format!("task_update_error{{taskType=\"{}\"}}", setup.task);
+    eventually("some attempts have failed", SOON, async || {
+        let text = async { reqwest::get(&metrics).await?.text().await };
+        let text = text.await.map_err(|error| error.to_string())?;
+        let line = text.lines().find_map(|line| line.strip_prefix(&failed));
+        match line.and_then(|count| count.trim().parse().ok()) {
+            Some(3_u64..) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    let process = child.id().context("it has ended")?;
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let memory = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
+    let memory = memory.and_then(|l| l.trim().strip_suffix(" kB"));
+    let kibibytes: u32 = memory.context("RssAnon")?.trim().parse()?;
+    ensure!(
+        kibibytes < RESULTS * 1024 / 2,
+        "{kibibytes} KiB are in memory while {RESULTS} MiB wait on disk"
+    );
+    faults.clear();
+    for id in &ids {
+        setup.server.completed(id, SOON).await?;
+    }
+    Ok(())
 }
