@@ -274,7 +274,8 @@ impl Reporter {
                 Ok(None) => return Sent::GivenUp, // a letter has one of the two
                 Err(error) => {
                     metrics.lost();
-                    tracing::error!(%error, "a result in the spool cannot be read any more; it is lost");
+                    let (task, workflow) = letter.kept.as_ref().map(Kept::ids).unzip();
+                    tracing::error!(task, workflow, %error, "a result in the spool cannot be read any more; it is lost");
                     return Sent::GivenUp;
                 }
             };

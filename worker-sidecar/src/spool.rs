@@ -408,21 +408,32 @@ impl Kept {
         &self.about
     }
 
+    /// The ids of its task and workflow, for log lines.
+    pub fn ids(&self) -> (&str, &str) {
+        let lease = &self.about.lease;
+        (&lease.task_id, &lease.workflow_id)
+    }
+
     /// Reads it back.
     pub async fn load(&self) -> Result<Report, Error> {
         let path = self.path.clone();
-        blocking(move || Ok(read(&path)))
+        let loaded = blocking(move || Ok(read(&path)))
             .await
-            .map_err(|e| at(&self.path, e))?
-            .map(|(report, _)| report)
+            .map_err(|e| at(&self.path, e))
+            .and_then(|loaded| loaded);
+        if let Err(Error::Disk { .. }) = loaded {
+            self.spool.turn(|_| Some(Trouble::Broken));
+        }
+        loaded.map(|(report, _)| report)
     }
 
     /// It need not be kept any more.
     pub async fn remove(mut self) {
         let path = self.path.clone();
         if let Err(error) = blocking(move || remove(&path)).await {
+            let (task, workflow) = self.ids();
             tracing::error!(
-                %error, path = %self.path.display(),
+                task, workflow, %error, path = %self.path.display(),
                 "a result that is not needed any more is still in the spool; a restart before it is removed would send it again"
             );
             self.stays = true;
