@@ -286,7 +286,7 @@ async fn a_full_spool_needs_little_memory_after_a_restart() -> Result<()> {
         .env("HANDLER_PORT", setup.handler.port().to_string())
         .env("LISTEN", format!("127.0.0.1:{port}"))
         .env("SPOOL_DIR", spool.path())
-        .env("SLOTS", "1")
+        .env("CONDUCTOR_CONCURRENCY", "1")
         .stderr(Stdio::null())
         .spawn()?;
     let metrics = format!("http://127.0.0.1:{port}/metrics");

@@ -18,10 +18,14 @@ use axum::{
 use conductor_client::{TaskDef, WorkflowStatus};
 use embedded_conductor::{Fault, On, Options};
 use harness::{Handler, Reply, Server, eventually, unique};
+use prometheus::Registry;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use worker_sidecar::config::{Config, HandlerConfig, SpoolConfig, TaskConfig};
+use worker_sidecar::{
+    config::{Config, HandlerConfig, SpoolConfig, TaskConfig},
+    pipeline::Sidecar,
+};
 
 use crate::setup::{Running, SOON, Setup};
 
@@ -189,6 +193,82 @@ async fn a_result_larger_than_the_spool_does_not_stop_the_polls() -> Result<()> 
     ensure!(not_kept > 0.0, "its first report was to fail");
     ensure!(setup.handler.executions().values().all(|n| *n == 1));
     running.end().await
+}
+
+/// The slots that are free stay so until results can be kept again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_breaks_stops_the_polls_until_it_is_mended() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let setup = Setup::new(|_| Reply::output(json!({"done": 1}))).await?;
+    let faults = setup.server.as_embedded().context("embedded")?.faults();
+    faults.set(Fault::Status(503), On::Updates);
+    let running = Running::start(spooled(setup.config()?, &dir))?;
+    let more = async |counter: &str, than: f64| {
+        eventually(counter, SOON, async || match running.counted(counter) {
+            n if n > than => Ok(()),
+            n => Err(n),
+        })
+        .await
+    };
+    more("task_poll_total", 0.0).await?;
+    let paused = running.counted("task_paused_total");
+
+    let (spool, away) = (dir.path().join("spool"), dir.path().join("away"));
+    std::fs::rename(&spool, &away)?;
+    let mut ids = vec![setup.start(0).await?];
+    // It waits for the spool, and not for one of the slots: three are free.
+    more("task_paused_total", paused).await?;
+    let trouble = || running.shows("worker_spool_trouble", "broken");
+    ensure!(trouble() > 0.0, "the metric does not say so");
+    let polls = running.counted("task_poll_total");
+    let errors = running.counted("worker_spool_errors_total");
+    for i in 1..8 {
+        ids.push(setup.start(i).await?);
+    }
+    // The one result is tried again meanwhile.
+    more("worker_spool_errors_total", errors + 1.0).await?;
+    let later = running.counted("task_poll_total");
+    ensure!(later <= polls, "{polls} polls became {later}");
+    ensure!(setup.handler.executions().len() == 1);
+
+    std::fs::rename(&away, &spool)?;
+    spools(&running, ids.len()).await?;
+    ensure!(trouble() < 1.0, "the metric still says so");
+    faults.clear();
+    for id in &ids {
+        setup.server.completed(id, SOON).await?;
+    }
+    ensure!(setup.handler.executions().values().all(|n| *n == 1));
+    running.end().await
+}
+
+/// It is not silently gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_left_result_that_cannot_be_read_any_more_is_counted_as_lost() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let setup = Setup::new(|_| Reply::output(json!({"done": 1}))).await?;
+    let faults = setup.server.as_embedded().context("embedded")?.faults();
+    faults.set(Fault::Status(503), On::Updates);
+    let killed = Running::start(spooled(setup.config()?, &dir))?;
+    setup.start(1).await?;
+    spools(&killed, 1).await?;
+    killed.sidecar.begin_shutdown();
+    killed.run.abort();
+
+    let registry = Registry::new();
+    let sidecar = Sidecar::new(spooled(setup.config()?, &dir), &registry)?;
+    for file in std::fs::read_dir(dir.path().join("spool"))? {
+        std::fs::remove_file(file?.path())?;
+    }
+    let next = Running::of(sidecar, registry);
+    eventually("it is lost", SOON, async || {
+        match next.counted_of("worker_results_total", "lost") {
+            1.0.. => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await?;
+    next.end().await
 }
 
 /// The page of a gateway is a 200 too.

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use conductor_client::Workflow;
 use harness::{Call, Handler, Reply, Server, eventually, unique};
-use prometheus::Registry;
+use prometheus::{
+    Registry,
+    proto::{Metric, MetricFamily},
+};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use worker_sidecar::{
@@ -115,12 +118,30 @@ impl Running {
 
     /// The sum of a counter over its labels.
     pub(crate) fn counted(&self, name: &str) -> f64 {
+        self.sum(name, |metric| metric.get_counter().get_value())
+    }
+
+    /// The same, of those with this label.
+    pub(crate) fn counted_of(&self, name: &str, label: &str) -> f64 {
+        self.sum(name, |metric| match has(metric, label) {
+            true => metric.get_counter().get_value(),
+            false => 0.0,
+        })
+    }
+
+    /// A gauge with this label, as a scrape would see it.
+    pub(crate) fn shows(&self, name: &str, label: &str) -> f64 {
+        self.sidecar.refresh_metrics();
+        self.sum(name, |metric| match has(metric, label) {
+            true => metric.get_gauge().get_value(),
+            false => 0.0,
+        })
+    }
+
+    fn sum(&self, name: &str, value: impl Fn(&Metric) -> f64) -> f64 {
         let families = self.registry.gather();
         let family = families.iter().filter(|family| family.name() == name);
-        family
-            .flat_map(prometheus::proto::MetricFamily::get_metric)
-            .map(|metric| metric.get_counter().get_value())
-            .sum()
+        family.flat_map(MetricFamily::get_metric).map(value).sum()
     }
 
     /// Ends it after the tasks it has.
@@ -129,4 +150,8 @@ impl Running {
         tokio::time::timeout(SOON, self.run).await??;
         Ok(())
     }
+}
+
+fn has(metric: &Metric, label: &str) -> bool {
+    metric.get_label().iter().any(|l| l.value() == label)
 }
