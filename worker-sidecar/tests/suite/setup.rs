@@ -123,19 +123,15 @@ impl Running {
 
     /// The same, of those with this label.
     pub(crate) fn counted_of(&self, name: &str, label: &str) -> f64 {
-        self.sum(name, |metric| match has(metric, label) {
-            true => metric.get_counter().get_value(),
-            false => 0.0,
-        })
+        let counter = |metric: &Metric| metric.get_counter().get_value();
+        self.sum(name, |metric| of(label, metric).map_or(0.0, counter))
     }
 
     /// A gauge with this label, as a scrape would see it.
     pub(crate) fn shows(&self, name: &str, label: &str) -> f64 {
         self.sidecar.refresh_metrics();
-        self.sum(name, |metric| match has(metric, label) {
-            true => metric.get_gauge().get_value(),
-            false => 0.0,
-        })
+        let gauge = |metric: &Metric| metric.get_gauge().get_value();
+        self.sum(name, |metric| of(label, metric).map_or(0.0, gauge))
     }
 
     fn sum(&self, name: &str, value: impl Fn(&Metric) -> f64) -> f64 {
@@ -152,6 +148,7 @@ impl Running {
     }
 }
 
-fn has(metric: &Metric, label: &str) -> bool {
-    metric.get_label().iter().any(|l| l.value() == label)
+fn of<'m>(label: &str, metric: &'m Metric) -> Option<&'m Metric> {
+    let has = metric.get_label().iter().any(|l| l.value() == label);
+    has.then_some(metric)
 }
