@@ -126,7 +126,8 @@ pub struct About {
 #[derive(Debug)]
 pub struct Kept {
     spool: Arc<Spool>,
-    about: About,
+    /// Boxed: every task's future has room for one of these.
+    about: Box<About>,
     path: PathBuf,
     bytes: u64,
     is_written: bool,
@@ -324,7 +325,7 @@ impl Spool {
         used.bytes += bytes;
         Kept {
             spool: self.clone(),
-            about,
+            about: Box::new(about),
             path,
             bytes,
             is_written: false,
