@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use self::disk::{blocking, number, remove, try_out, write};
 use crate::{lease::Lease, record, result::Report};
@@ -51,7 +51,6 @@ pub struct Spool {
     trouble: watch::Sender<Option<Trouble>>,
     /// Files that could not be removed when they should have been, and their sizes.
     unremoved: Mutex<Vec<(PathBuf, u64)>>,
-    is_untidy: Notify,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -161,7 +160,6 @@ impl Spool {
             writers: Semaphore::new(WRITERS),
             trouble: watch::Sender::new(None),
             unremoved: Mutex::default(),
-            is_untidy: Notify::new(),
         });
         let mut names = fs::read_dir(dir)
             .and_then(Iterator::collect::<io::Result<Vec<_>>>)
@@ -249,48 +247,49 @@ impl Spool {
         *self.trouble.borrow()
     }
 
-    /// Ends when results can be kept: at once, as a rule. Tries a broken disk from time to time.
+    /// Ends when results can be kept: at once, as a rule. Room comes with what is delivered;
+    /// that a broken disk works again is found out by [`Spool::tend`].
     pub async fn takes_results(&self) {
+        // An error would mean a dropped sender, and this one is here.
+        let _ = self.trouble.subscribe().wait_for(Option::is_none).await;
+    }
+
+    /// Tries a disk that is broken from time to time, and removes what could not be removed
+    /// when it should have been.
+    pub async fn tend(&self) -> Infallible {
         let mut trouble = self.trouble.subscribe();
         loop {
-            match self.trouble() {
-                None => return,
-                // Room comes with what is delivered.
-                Some(Trouble::Full) => {
-                    let _ = trouble.changed().await;
-                }
-                Some(Trouble::Broken) => {
-                    tokio::time::sleep(PROBE).await;
-                    let (dir, name) = (self.dir.clone(), self.probe_name());
-                    if blocking(move || try_out(&dir, &name)).await.is_ok() {
-                        self.is_sound();
-                    }
-                }
+            let is_broken = self.trouble() == Some(Trouble::Broken);
+            if !is_broken && self.unremoved() == 0 {
+                let _ = trouble.changed().await;
+                continue;
+            }
+            tokio::time::sleep(PROBE).await;
+            self.tidy().await;
+            if self.trouble() != Some(Trouble::Broken) {
+                continue;
+            }
+            let (dir, name) = (self.dir.clone(), self.probe_name());
+            if blocking(move || try_out(&dir, &name)).await.is_ok() {
+                self.is_sound();
             }
         }
     }
 
-    /// Removes what could not be removed when it should have been, as soon as the disk lets it.
-    pub async fn tend(&self) -> Infallible {
-        loop {
-            self.is_untidy.notified().await;
-            while self.unremoved() > 0 {
-                tokio::time::sleep(PROBE).await;
-                let files = self.lock_unremoved().clone();
-                let gone = move || Ok(files.iter().map(|(p, _)| remove(p).is_ok()).collect());
-                let gone: Vec<bool> = blocking(gone).await.unwrap_or_default();
-                let mut gone = gone.into_iter();
-                // In the same order; what came meanwhile is behind.
-                self.lock_unremoved().retain(|(path, bytes)| {
-                    let is_gone = gone.next().unwrap_or(false);
-                    if is_gone {
-                        tracing::info!(path = %path.display(), "a file is removed from the spool at last");
-                        self.free(*bytes);
-                    }
-                    !is_gone
-                });
+    async fn tidy(&self) {
+        let files = self.lock_unremoved().clone();
+        let gone = move || Ok(files.iter().map(|(p, _)| remove(p).is_ok()).collect());
+        let gone: Vec<bool> = blocking(gone).await.unwrap_or_default();
+        let mut gone = gone.into_iter();
+        // In the same order; what came meanwhile is behind.
+        self.lock_unremoved().retain(|(path, bytes)| {
+            let is_gone = gone.next().unwrap_or(false);
+            if is_gone {
+                tracing::info!(path = %path.display(), "a file is removed from the spool at last");
+                self.free(*bytes);
             }
-        }
+            !is_gone
+        });
     }
 
     /// How many files are not needed any more and could not be removed: after a restart they
@@ -440,7 +439,6 @@ impl Kept {
             self.stays = true;
             let spool = &self.spool;
             spool.lock_unremoved().push((self.path.clone(), self.bytes));
-            spool.is_untidy.notify_one();
             spool.turn(|_| Some(Trouble::Broken));
         }
     }
@@ -480,6 +478,13 @@ mod tests {
 
     use super::*;
     use crate::record::tests::report;
+
+    async fn mended(spool: &Spool) {
+        tokio::select! {
+            () = spool.takes_results() => {}
+            never = spool.tend() => match never {},
+        }
+    }
 
     #[tokio::test]
     async fn what_was_kept_is_there_after_a_restart_and_not_after_its_removal() {
@@ -622,7 +627,7 @@ mod tests {
             (Some(Trouble::Broken), 0, 0)
         );
         fs::create_dir(&folder).unwrap();
-        spool.takes_results().await;
+        mended(&spool).await;
         spool.keep(&report("a")).await.unwrap();
     }
 
@@ -659,7 +664,7 @@ mod tests {
             assert!(said.contains(at(name).to_str().unwrap()), "{said}");
         }
         assert_eq!(spool.trouble(), Some(Trouble::Broken));
-        spool.takes_results().await;
+        mended(&spool).await;
         let kept = spool.keep(&report("c")).await.unwrap();
         let number = number(&kept.path).unwrap();
         assert!(
@@ -681,7 +686,7 @@ mod tests {
         assert_eq!(spool.trouble(), Some(Trouble::Broken));
         fs::remove_file(&folder).unwrap();
         std::os::unix::fs::symlink(&sound, &folder).unwrap();
-        spool.takes_results().await;
+        mended(&spool).await;
         spool.keep(&report("a")).await.unwrap();
     }
 
