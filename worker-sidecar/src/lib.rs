@@ -79,6 +79,7 @@ pub mod trace;
 pub mod gate;
 pub mod held;
 pub mod lease;
+mod letter;
 pub mod local_api;
 pub mod record;
 pub mod report;

@@ -345,7 +345,7 @@ impl Line {
                 let got = tasks.len();
                 self.lane.metrics.polled(took, None);
                 self.lane.polled(got, landed.at);
-                self.gate.answered();
+                self.gate.polled(got);
                 Polled::Tasks {
                     got,
                     asked: landed.ask.count,

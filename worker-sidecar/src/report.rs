@@ -12,16 +12,16 @@ use std::{
     time::Duration,
 };
 
-use conductor_client::{Client, Error, Kind, Malformed, Task};
+use conductor_client::{Client, Error, Malformed, Task};
 use tokio::time::Instant;
 
 use crate::{
-    backoff::Backoff,
     gate::Gate,
     lease::Air,
+    letter::{Failure, Letter, Next, next},
     metrics::{Request, TaskMetrics},
     result::Report,
-    spool::{self, Kept, Spool},
+    spool::{Kept, Spool},
 };
 
 /// An attempt that takes longer is kept on disk meanwhile.
@@ -32,17 +32,6 @@ const HANGS: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often a result is sent that the server, while it does other things, answers with a 500
-/// that is not marked as retryable, or a gateway with a 4xx. Most mistakes of a client are
-/// answered so by Conductor, but a busy `SQLite` file too.
-const DOUBTFUL_ATTEMPTS: u32 = 20;
-
-/// How often one that Conductor itself answers with a 4xx.
-const REJECTED_ATTEMPTS: u32 = 3;
-
-/// A 401 or 403: somebody has to mend the credentials first.
-const UNAUTHORIZED: Duration = Duration::from_secs(5);
-
 /// What became of a report.
 #[derive(Debug)]
 pub enum Sent {
@@ -50,41 +39,6 @@ pub enum Sent {
     Accepted(Option<Box<Result<Task, Malformed>>>),
     /// It never will.
     GivenUp,
-}
-
-/// What to do after a failed attempt. Pure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// The server is away, for so long by its own word.
-    Away(Option<Duration>),
-    /// It refuses this one: again after a pause.
-    Again(Duration),
-    /// It refuses this one for good: a failure is sent instead.
-    Instead,
-    /// It does not know the task any more.
-    GiveUp,
-}
-
-/// `refusals`: how often the server refused this report while it did other things, this time
-/// included.
-fn next(kind: Kind, status: Option<u16>, doubtful: bool, refusals: u32, random: f64) -> Next {
-    let attempts = match kind {
-        Kind::Gone => return Next::GiveUp,
-        Kind::Unauthorized => return Next::Away(Some(UNAUTHORIZED)),
-        // A 404 that is not Conductor's is a gateway without a server, and a 200 a page of its.
-        Kind::Retryable { .. }
-            if doubtful && !matches!(status, None | Some(200..=299 | 404 | 410)) =>
-        {
-            DOUBTFUL_ATTEMPTS
-        }
-        Kind::Retryable { after } => return Next::Away(after),
-        Kind::Rejected => REJECTED_ATTEMPTS,
-    };
-    if refusals < attempts {
-        Next::Again(Backoff::REPORT.pause(refusals, random))
-    } else {
-        Next::Instead
-    }
 }
 
 /// Sends reports.
@@ -95,19 +49,6 @@ pub struct Reporter {
     spool: Option<Arc<Spool>>,
     /// The server knows no update-v2.
     no_v2: AtomicBool,
-}
-
-/// A report on its way.
-#[derive(Debug)]
-struct Letter {
-    /// Where it could not be kept on disk.
-    in_memory: Option<Report>,
-    kept: Option<Kept>,
-    /// Sent instead of a result that was refused for good.
-    is_instead: bool,
-    refusals: u32,
-    /// How much the server had done when it refused this the last time.
-    answers: Option<u64>,
 }
 
 impl Reporter {
@@ -230,8 +171,7 @@ impl Reporter {
 
     /// The row of those that wait moves on by itself, so the next attempt may be early.
     fn failed_first(&self, report: &Report, error: &Error) {
-        let (kind, status) = (error.kind(), error.status());
-        if let Next::Away(after) = next(kind, status, error.is_doubtful(), 0, 0.0) {
+        if let Next::Away(after) = next(Failure::from(error), 0, 0, 0.0) {
             self.gate.shut(after, fastrand::f64());
         }
         warn(report, error);
@@ -239,14 +179,8 @@ impl Reporter {
 
     /// Sends one that an earlier process left.
     pub async fn send_left(&self, kept: Kept, air: &Air, metrics: &TaskMetrics) -> Sent {
-        let letter = Letter {
-            in_memory: None,
-            kept: Some(kept),
-            is_instead: false,
-            refusals: 0,
-            answers: None,
-        };
-        self.deliver(letter, air, metrics, &mut None::<()>).await
+        self.deliver(Letter::left(kept), air, metrics, &mut None::<()>)
+            .await
     }
 
     async fn attempt(&self, report: &Report, metrics: &TaskMetrics) -> Result<(), Error> {
@@ -290,7 +224,7 @@ impl Reporter {
                 self.taken(&report, metrics).await;
                 return Sent::Accepted(None);
             };
-            let next = letter.next(&error, self.gate.answers(), fastrand::f64());
+            let next = letter.next(Failure::from(&error), self.gate.seen(), fastrand::f64());
             if let Next::Away(after) = next {
                 self.gate.shut(after, fastrand::f64());
             }
@@ -356,57 +290,6 @@ impl Reporter {
     }
 }
 
-impl Letter {
-    fn new(report: Report, kept: Option<Kept>) -> Self {
-        Self {
-            in_memory: kept.is_none().then_some(report),
-            kept,
-            is_instead: false,
-            refusals: 0,
-            answers: None,
-        }
-    }
-
-    fn instead(report: &Report, error: &Error) -> Self {
-        Self {
-            is_instead: true,
-            ..Self::new(report.instead(&error.to_string()), None)
-        }
-    }
-
-    async fn report(&self) -> Result<Option<Report>, spool::Error> {
-        match &self.kept {
-            Some(kept) => kept.load().await.map(Some),
-            None => Ok(self.in_memory.clone()),
-        }
-    }
-
-    async fn remove(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            kept.remove().await;
-        }
-    }
-
-    /// What follows a failed attempt. A refusal counts against the report only if the server
-    /// did something else since the one before: an outage may look like a refusal.
-    fn next(&mut self, error: &Error, answers: u64, random: f64) -> Next {
-        if self.answers.replace(answers) != Some(answers) {
-            self.refusals += 1;
-        }
-        let next = next(
-            error.kind(),
-            error.status(),
-            error.is_doubtful(),
-            self.refusals,
-            random,
-        );
-        match next {
-            Next::Instead if self.is_instead => Next::GiveUp,
-            next => next,
-        }
-    }
-}
-
 fn ids(report: &Report) -> (&str, &str) {
     let update = &report.update;
     (&update.task_id, &update.workflow_instance_id)
@@ -430,55 +313,4 @@ fn given_up(report: &Report, error: &Error, metrics: &TaskMetrics) {
         task, workflow, status = ?report.update.status, %error,
         "Conductor does not take the result; given up"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_follows_a_failure() {
-        let again = |millis| Next::Again(Duration::from_millis(millis));
-        let retryable = Kind::Retryable { after: None };
-        let asked = Kind::Retryable {
-            after: Some(Duration::from_secs(7)),
-        };
-        let away = Next::Away(None);
-        let rows = [
-            (retryable, None, false, 1, away),
-            (retryable, Some(500), false, 99, away),
-            (retryable, Some(404), true, 99, away),
-            (retryable, Some(200), true, 99, away),
-            (
-                asked,
-                Some(503),
-                false,
-                1,
-                Next::Away(Some(Duration::from_secs(7))),
-            ),
-            (
-                Kind::Unauthorized,
-                Some(401),
-                false,
-                99,
-                Next::Away(Some(UNAUTHORIZED)),
-            ),
-            (retryable, Some(500), true, 1, again(200)),
-            (retryable, Some(500), true, 2, again(400)),
-            (retryable, Some(500), true, 19, again(30_000)),
-            (retryable, Some(500), true, 20, Next::Instead),
-            (retryable, Some(400), true, 19, again(30_000)),
-            (retryable, Some(302), true, 20, Next::Instead),
-            (Kind::Rejected, Some(400), false, 1, again(200)),
-            (Kind::Rejected, Some(400), false, 3, Next::Instead),
-            (Kind::Gone, Some(404), false, 1, Next::GiveUp),
-        ];
-        for (kind, status, doubtful, refusals, expected) in rows {
-            assert_eq!(
-                next(kind, status, doubtful, refusals, 1.0),
-                expected,
-                "{kind:?} {status:?} {doubtful} {refusals}"
-            );
-        }
-    }
 }

@@ -1,0 +1,167 @@
+//! A report on its way, and what follows when it is not taken. Deciding is pure.
+
+use std::time::Duration;
+
+use conductor_client::{Error, Kind};
+
+use crate::{
+    backoff::Backoff,
+    gate::Seen,
+    result::Report,
+    spool::{self, Kept},
+};
+
+/// How often a result is sent that the server, while it does other work, answers with a 500
+/// that is not marked as retryable, or a gateway with a 4xx. Most mistakes of a client are
+/// answered so by Conductor, but a busy `SQLite` file and a Redis that is away too.
+const DOUBTFUL_ATTEMPTS: u32 = 20;
+
+/// How often one that Conductor itself answers with a 4xx.
+const REJECTED_ATTEMPTS: u32 = 3;
+
+/// A 401 or 403: somebody has to mend the credentials first.
+const UNAUTHORIZED: Duration = Duration::from_secs(5);
+
+/// What to do after a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The server is away, for so long by its own word.
+    Away(Option<Duration>),
+    /// It refuses this one: again after a pause.
+    Again(Duration),
+    /// It refuses this one for good: a failure is sent instead.
+    Instead,
+    /// It does not know the task any more.
+    GiveUp,
+}
+
+/// A failed attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure {
+    kind: Kind,
+    status: Option<u16>,
+    doubtful: bool,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self {
+            kind: error.kind(),
+            status: error.status(),
+            doubtful: error.is_doubtful(),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether it may be the server's and not the report's.
+    fn is_doubtful(self) -> bool {
+        // A 404 that is not Conductor's is a gateway without a server, and a 200 a page of its.
+        self.doubtful && !matches!(self.status, None | Some(200..=299 | 404 | 410))
+    }
+}
+
+/// `refusals`: how often the server refused this report while it did other things, this time
+/// included. `failures`: how often it refused it at all.
+pub(crate) fn next(failure: Failure, refusals: u32, failures: u32, random: f64) -> Next {
+    let attempts = match failure.kind {
+        Kind::Gone => return Next::GiveUp,
+        Kind::Unauthorized => return Next::Away(Some(UNAUTHORIZED)),
+        Kind::Retryable { .. } if failure.is_doubtful() => DOUBTFUL_ATTEMPTS,
+        Kind::Retryable { after } => return Next::Away(after),
+        Kind::Rejected => REJECTED_ATTEMPTS,
+    };
+    if refusals < attempts {
+        Next::Again(Backoff::REPORT.pause(failures, random))
+    } else {
+        Next::Instead
+    }
+}
+
+/// A report on its way.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    /// Where it could not be kept on disk.
+    pub(crate) in_memory: Option<Report>,
+    pub(crate) kept: Option<Kept>,
+    /// Sent instead of a result that was refused for good.
+    is_instead: bool,
+    refusals: u32,
+    failures: u32,
+    /// What the server had done when it refused this the last time.
+    seen: Option<Seen>,
+}
+
+impl Letter {
+    /// One that is in the spool, or else in memory.
+    pub(crate) fn new(report: Report, kept: Option<Kept>) -> Self {
+        Self {
+            in_memory: kept.is_none().then_some(report),
+            kept,
+            is_instead: false,
+            refusals: 0,
+            failures: 0,
+            seen: None,
+        }
+    }
+
+    /// One that an earlier process left.
+    pub(crate) fn left(kept: Kept) -> Self {
+        Self {
+            in_memory: None,
+            kept: Some(kept),
+            is_instead: false,
+            refusals: 0,
+            failures: 0,
+            seen: None,
+        }
+    }
+
+    /// What is sent instead of one that is refused for good.
+    pub(crate) fn instead(report: &Report, error: &Error) -> Self {
+        Self {
+            is_instead: true,
+            ..Self::new(report.instead(&error.to_string()), None)
+        }
+    }
+
+    /// What it says; none once it was removed.
+    pub(crate) async fn report(&self) -> Result<Option<Report>, spool::Error> {
+        match &self.kept {
+            Some(kept) => kept.load().await.map(Some),
+            None => Ok(self.in_memory.clone()),
+        }
+    }
+
+    /// It need not be kept any more.
+    pub(crate) async fn remove(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            kept.remove().await;
+        }
+    }
+
+    /// What follows a failed attempt. A refusal counts against the report only if the server
+    /// did something else since the one before: an outage may look like a refusal. With its
+    /// store away Conductor answers polls with nothing, and updates like mistakes.
+    pub(crate) fn next(&mut self, failure: Failure, seen: Seen, random: f64) -> Next {
+        let did_something = self.seen.replace(seen).is_none_or(|before| {
+            seen.worked != before.worked
+                || seen.answered != before.answered && !failure.is_doubtful()
+        });
+        self.refusals += u32::from(did_something);
+        self.failures = self.failures.saturating_add(1);
+        let next = next(failure, self.refusals, self.failures, random);
+        match next {
+            Next::Instead if self.is_instead => Next::GiveUp,
+            Next::Away(_) => {
+                self.failures -= 1;
+                next
+            }
+            next => next,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "letter_tests.rs"]
+mod tests;

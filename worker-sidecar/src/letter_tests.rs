@@ -1,0 +1,116 @@
+//! When a report is sent again, and when it is given up.
+
+use super::*;
+
+const RETRYABLE: Kind = Kind::Retryable { after: None };
+
+fn failure(kind: Kind, status: Option<u16>, doubtful: bool) -> Failure {
+    Failure {
+        kind,
+        status,
+        doubtful,
+    }
+}
+
+fn letter() -> Letter {
+    Letter::new(crate::record::tests::report("a"), None)
+}
+
+fn seen(answered: u64, worked: u64) -> Seen {
+    Seen { answered, worked }
+}
+
+#[test]
+fn what_follows_a_failure() {
+    let again = |millis| Next::Again(Duration::from_millis(millis));
+    let retryable = RETRYABLE;
+    let asked = Kind::Retryable {
+        after: Some(Duration::from_secs(7)),
+    };
+    let away = Next::Away(None);
+    let rows = [
+        (retryable, None, false, 1, away),
+        (retryable, Some(500), false, 99, away),
+        (retryable, Some(404), true, 99, away),
+        (retryable, Some(200), true, 99, away),
+        (
+            asked,
+            Some(503),
+            false,
+            1,
+            Next::Away(Some(Duration::from_secs(7))),
+        ),
+        (
+            Kind::Unauthorized,
+            Some(401),
+            false,
+            99,
+            Next::Away(Some(UNAUTHORIZED)),
+        ),
+        (retryable, Some(500), true, 1, again(200)),
+        (retryable, Some(500), true, 2, again(400)),
+        (retryable, Some(500), true, 19, again(30_000)),
+        (retryable, Some(500), true, 20, Next::Instead),
+        (retryable, Some(400), true, 19, again(30_000)),
+        (retryable, Some(302), true, 20, Next::Instead),
+        (Kind::Rejected, Some(400), false, 1, again(200)),
+        (Kind::Rejected, Some(400), false, 3, Next::Instead),
+        (Kind::Gone, Some(404), false, 1, Next::GiveUp),
+    ];
+    for (kind, status, doubtful, refusals, expected) in rows {
+        assert_eq!(
+            next(failure(kind, status, doubtful), refusals, refusals, 1.0),
+            expected,
+            "{kind:?} {status:?} {doubtful} {refusals}"
+        );
+    }
+}
+
+/// With its store away Conductor answers polls, with nothing, and refuses updates.
+#[test]
+fn empty_polls_do_not_prove_that_a_500_is_the_results_own() {
+    let refused = failure(RETRYABLE, Some(500), true);
+    let mut letter = letter();
+    for polls in 0..1000 {
+        let next = letter.next(refused, seen(polls, 7), 1.0);
+        assert!(matches!(next, Next::Again(_)), "{next:?} after {polls}");
+    }
+    for work in 8..26 {
+        let next = letter.next(refused, seen(2000, work), 1.0);
+        assert!(matches!(next, Next::Again(_)), "{next:?} after {work}");
+    }
+    assert_eq!(letter.next(refused, seen(2000, 26), 1.0), Next::Instead);
+}
+
+/// Conductor's own 4xx is none of an outage: without work for others too it comes to an end.
+#[test]
+fn empty_polls_prove_that_a_400_is_the_results_own() {
+    let refused = failure(Kind::Rejected, Some(400), false);
+    let mut letter = letter();
+    for polls in 0..2 {
+        let next = letter.next(refused, seen(polls, 0), 1.0);
+        assert!(matches!(next, Next::Again(_)), "{next:?}");
+    }
+    assert!(matches!(
+        letter.next(refused, seen(1, 0), 1.0),
+        Next::Again(_)
+    ));
+    assert_eq!(letter.next(refused, seen(2, 0), 1.0), Next::Instead);
+}
+
+#[test]
+fn pauses_grow_while_the_server_does_nothing_else() {
+    let mut letter = letter();
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        if let Next::Again(pause) =
+            letter.next(failure(RETRYABLE, Some(500), true), seen(0, 0), 1.0)
+        {
+            pauses.push(pause.as_millis());
+        }
+        let away = letter.next(failure(RETRYABLE, None, false), seen(0, 0), 1.0);
+        assert_eq!(away, Next::Away(None), "and does not make them longer");
+    }
+    let doubled = [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000];
+    assert_eq!(pauses, doubled);
+}
