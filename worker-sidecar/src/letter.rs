@@ -84,6 +84,8 @@ pub(crate) struct Letter {
     /// Where it could not be kept on disk.
     pub(crate) in_memory: Option<Report>,
     pub(crate) kept: Option<Kept>,
+    /// It may have reached the server before.
+    pub(crate) was_sent: bool,
     /// Sent instead of a result that was refused for good.
     is_instead: bool,
     refusals: u32,
@@ -94,10 +96,11 @@ pub(crate) struct Letter {
 
 impl Letter {
     /// One that is in the spool, or else in memory.
-    pub(crate) fn new(report: Report, kept: Option<Kept>) -> Self {
+    pub(crate) fn new(report: Report, kept: Option<Kept>, was_sent: bool) -> Self {
         Self {
             in_memory: kept.is_none().then_some(report),
             kept,
+            was_sent,
             is_instead: false,
             refusals: 0,
             failures: 0,
@@ -110,6 +113,7 @@ impl Letter {
         Self {
             in_memory: None,
             kept: Some(kept),
+            was_sent: true,
             is_instead: false,
             refusals: 0,
             failures: 0,
@@ -121,7 +125,7 @@ impl Letter {
     pub(crate) fn instead(report: &Report, error: &Error) -> Self {
         Self {
             is_instead: true,
-            ..Self::new(report.instead(&error.to_string()), None)
+            ..Self::new(report.instead(&error.to_string()), None, false)
         }
     }
 

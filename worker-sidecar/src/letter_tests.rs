@@ -13,7 +13,7 @@ fn failure(kind: Kind, status: Option<u16>, doubtful: bool) -> Failure {
 }
 
 fn letter() -> Letter {
-    Letter::new(crate::record::tests::report("a"), None)
+    Letter::new(crate::record::tests::report("a"), None, true)
 }
 
 fn seen(answered: u64, worked: u64) -> Seen {

@@ -76,7 +76,8 @@ impl Reporter {
         hold: &mut Option<H>,
     ) -> Sent {
         let mut kept = None;
-        if !self.gate.is_away() {
+        let was_sent = !self.gate.is_away();
+        if was_sent {
             let first = async {
                 let _turn = air.for_report().await;
                 self.attempt(&report, metrics).await
@@ -106,7 +107,7 @@ impl Reporter {
             hold.take();
         }
         // Boxed, here and below: what happens seldom should not make every task's future large.
-        let letter = Letter::new(report, kept);
+        let letter = Letter::new(report, kept, was_sent);
         Box::pin(self.deliver(letter, air, metrics, hold)).await
     }
 
@@ -184,18 +185,39 @@ impl Reporter {
     }
 
     async fn attempt(&self, report: &Report, metrics: &TaskMetrics) -> Result<(), Error> {
-        let patience = (report.lease().length / 8).clamp(LEAST_PATIENCE, PATIENCE);
         let began = Instant::now();
         let sent = self
             .client
-            .update_task_within(&report.update, patience)
+            .update_task_within(&report.update, patience(report))
             .await;
         metrics.updated(Request::Update, began.elapsed(), failure(&sent));
         sent
     }
 
-    /// After the first attempt. Repeats may reach the server twice: it takes the first and
-    /// ignores the others.
+    /// Whether a hand-back need not be sent again: the server has taken it, or has given the
+    /// task to somebody else. A repetition would take the task away from them.
+    async fn is_settled(&self, report: &Report, metrics: &TaskMetrics) -> Result<bool, Error> {
+        let (id, workflow) = ids(report);
+        let began = Instant::now();
+        let looked = self.client.get_task_within(id, patience(report)).await;
+        metrics.looked(began.elapsed(), failure(&looked));
+        let task = looked?;
+        let open = report.is_open(&task);
+        if !open {
+            let (status, holder) = (task.status(), task.worker_id());
+            tracing::info!(
+                task = id,
+                workflow,
+                ?status,
+                holder,
+                "the task is no longer held here; its hand-back is not sent again"
+            );
+        }
+        Ok(!open)
+    }
+
+    /// After the first attempt. Repeats may reach the server twice. Of those that end a task
+    /// it takes the first and ignores the others.
     async fn deliver<H>(
         &self,
         mut letter: Letter,
@@ -214,9 +236,24 @@ impl Reporter {
                     return Sent::GivenUp;
                 }
             };
-            let sent = {
-                let _turn = air.for_report().await;
-                self.attempt(&report, metrics).await
+            let look = letter.was_sent && report.goes_back();
+            let sent = match look {
+                true => self.is_settled(&report, metrics).await,
+                false => Ok(false),
+            };
+            let sent = match sent {
+                Ok(true) => {
+                    drop(pass);
+                    letter.remove().await;
+                    self.more_logs(&report, metrics).await;
+                    return Sent::Accepted(None);
+                }
+                Ok(false) => {
+                    let _turn = air.for_report().await;
+                    letter.was_sent = true;
+                    self.attempt(&report, metrics).await
+                }
+                Err(error) => Err(error),
             };
             let Err(error) = sent else {
                 drop(pass);
@@ -288,6 +325,10 @@ impl Reporter {
             }
         }
     }
+}
+
+fn patience(report: &Report) -> Duration {
+    (report.lease().length / 8).clamp(LEAST_PATIENCE, PATIENCE)
 }
 
 fn ids(report: &Report) -> (&str, &str) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conductor_client::{Task, TaskLog, TaskResult, UpdateStatus};
+use conductor_client::{Task, TaskLog, TaskResult, TaskStatus, UpdateStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -29,6 +29,9 @@ pub struct Report {
     pub task_type: String,
     /// The task's lease, in seconds; 0 for none. It is kept until the report is taken.
     pub lease_seconds: u64,
+    /// How often the task had been delivered, this time included; 0 where that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub poll_count: u32,
     /// The update.
     pub update: TaskResult,
     /// To be sent one by one.
@@ -68,6 +71,7 @@ pub fn report(
     Report {
         task_type: task_type.to_owned(),
         lease_seconds: task.response_timeout_seconds(),
+        poll_count: task.poll_count(),
         update: TaskResult {
             workflow_instance_id: task.workflow_id().to_owned(),
             task_id: task.task_id().to_owned(),
@@ -91,6 +95,7 @@ impl Report {
         Self {
             task_type: self.task_type.clone(),
             lease_seconds: self.lease_seconds,
+            poll_count: self.poll_count,
             update: TaskResult {
                 workflow_instance_id: self.update.workflow_instance_id.clone(),
                 task_id: self.update.task_id.clone(),
@@ -105,6 +110,22 @@ impl Report {
         }
     }
 
+    /// Whether it puts the task back into its queue. Terminal updates the server takes once and
+    /// ignores from then on; this one would take the task from whoever polled it meanwhile.
+    pub fn goes_back(&self) -> bool {
+        self.update.status == UpdateStatus::InProgress
+    }
+
+    /// Whether the task, as the server has it, is still held by the delivery that this report
+    /// ends. What is not known is not compared.
+    pub fn is_open(&self, task: &Task) -> bool {
+        let deliveries = [self.poll_count, task.poll_count()];
+        let (holder, me) = (task.worker_id(), self.update.worker_id.as_str());
+        task.status() == TaskStatus::InProgress
+            && holder.is_none_or(|holder| holder == me)
+            && (deliveries.contains(&0) || deliveries[0] == deliveries[1])
+    }
+
     /// The lease to keep until it is taken.
     pub fn lease(&self) -> Lease {
         Lease {
@@ -113,6 +134,14 @@ impl Report {
             length: Duration::from_secs(self.lease_seconds),
         }
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// The rule of `pollTimeoutSeconds`: Conductor times a scheduled task out, and with it as a
@@ -269,6 +298,49 @@ mod tests {
         assert_eq!(report.update.logs[0].created_time, 77);
         assert_eq!(report.update.logs[1].created_time, 1);
         assert_eq!(report.more_logs, ["10", "11"]);
+    }
+
+    #[test]
+    fn a_report_is_open_while_its_delivery_holds_the_task() {
+        let polled = r#"{"taskId":"t","workflowInstanceId":"w","pollCount":2}"#;
+        let polled = Task::from_json(polled).unwrap();
+        let known = report(&polled, "type", "me", outcome(BACK, None), 5);
+        let old = Report {
+            poll_count: 0,
+            ..known.clone()
+        };
+        // (the task as it is, whether the report is open, the same of one without a count)
+        let rows = [
+            (r#""IN_PROGRESS","workerId":"me","pollCount":2"#, true, true),
+            (
+                r#""IN_PROGRESS","workerId":"me","pollCount":3"#,
+                false,
+                true,
+            ),
+            (
+                r#""IN_PROGRESS","workerId":"other","pollCount":3"#,
+                false,
+                false,
+            ),
+            (
+                r#""IN_PROGRESS","workerId":"other","pollCount":2"#,
+                false,
+                false,
+            ),
+            (r#""IN_PROGRESS""#, true, true),
+            (r#""SCHEDULED","workerId":"me","pollCount":2"#, false, false),
+            (r#""TIMED_OUT","workerId":"me","pollCount":2"#, false, false),
+            (r#""ANOTHER","workerId":"me","pollCount":2"#, false, false),
+        ];
+        for (now, open, without_count) in rows {
+            let json = format!(r#"{{"taskId":"t","workflowInstanceId":"w","status":{now}}}"#);
+            let task = Task::from_json(&json).unwrap();
+            assert_eq!(
+                (known.is_open(&task), old.is_open(&task)),
+                (open, without_count),
+                "{now}"
+            );
+        }
     }
 
     #[test]

@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use conductor_client::{Task, TaskResult, TaskStatus, UpdateStatus, WorkflowStatus};
+use embedded_conductor::{Fault, On};
 use harness::{Handler, Reply, eventually};
 use serde_json::json;
 use tokio::time::Instant;
+use worker_sidecar::{
+    record,
+    result::{Report, report},
+};
 
 use crate::{
+    results::{spooled, spools},
     scripted::{Says, Scripted, task},
-    setup::{LONG_GRACE, Running, SOON},
+    setup::{LONG_GRACE, Running, SOON, Setup},
 };
 
 /// With its store away Conductor answers an update with a 500 like any mistake of a client.
@@ -41,4 +48,84 @@ async fn a_result_that_is_refused_is_no_storm_while_there_are_no_polls() -> Resu
             .all(|sent| sent.body["status"] == "COMPLETED")
     );
     running.end().await
+}
+
+/// The server takes the hand-back, its answer is lost, and another worker has the task before the
+/// hand-back is sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_back_whose_answer_is_lost_takes_the_task_from_nobody() -> Result<()> {
+    let setup = Setup::new(|call| match call.before {
+        0 => Reply::answer(503, "busy"),
+        _ => Reply::output(json!({"by": call.before})).after(Duration::from_secs(2)),
+    })
+    .await?;
+    let faults = setup.server.as_embedded().context("embedded")?.faults();
+    faults.set_times(Fault::LoseAnswer, On::Updates, 1);
+    let mut another = setup.config()?;
+    another.worker_id = "sidecar-2".to_owned();
+    let (one, other) = (setup.run()?, Running::start(another)?);
+    let workflow = setup.once(1).await?;
+    ensure!(workflow.status == WorkflowStatus::Completed, "{workflow:?}");
+    let task = &workflow.tasks[0];
+    ensure!(task.poll_count() == 2, "{task:?}");
+    let executions = setup.handler.executions();
+    ensure!(executions.values().eq([&2]), "{executions:?}");
+    one.end().await?;
+    other.end().await
+}
+
+/// A record as a killed process leaves it: its hand-back of this task.
+fn left_hand_back(task: &Task, task_type: &str) -> Report {
+    let outcome = worker_sidecar::outcome::Outcome {
+        end: worker_sidecar::outcome::End::Deferred { after: 0 },
+        output: None,
+        reason: None,
+        logs: Vec::new(),
+    };
+    report(task, task_type, "sidecar-1", outcome, 0)
+}
+
+/// Killed between Conductor's acceptance and the removal of the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_back_left_in_the_spool_takes_the_task_from_nobody() -> Result<()> {
+    // The next poll of the task is another's, or this worker's own, or there was none.
+    for holder in [Some("sidecar-2"), Some("sidecar-1"), None] {
+        let dir = tempfile::tempdir()?;
+        let setup = Setup::new(|_| Reply::output(json!({}))).await?;
+        let client = setup.server.client();
+        let poll = async |worker| -> Result<Task> {
+            let task = client.poll(&setup.task, worker, None).await?;
+            task.context("a task is waiting")
+        };
+        let id = setup.start(1).await?;
+        let report = left_hand_back(&poll("sidecar-1").await?, &setup.task);
+        if let Some(worker) = holder {
+            client.update_task(&report.update).await?;
+            poll(worker).await?;
+        }
+        let spool = dir.path().join("spool");
+        std::fs::create_dir(&spool)?;
+        let file = spool.join("00000000000000000001.result");
+        std::fs::write(file, record::write(&report))?;
+        let running = Running::start(spooled(setup.config()?, &dir))?;
+        if let Some(worker) = holder {
+            spools(&running, 0).await?;
+            let task = client.get_task(&report.update.task_id).await?;
+            let seen = (task.status(), task.worker_id(), task.poll_count());
+            ensure!(
+                seen == (TaskStatus::InProgress, Some(worker), 2),
+                "{seen:?}"
+            );
+            let done = TaskResult {
+                status: UpdateStatus::Completed,
+                ..report.update
+            };
+            client.update_task(&done).await?;
+        }
+        let workflow = setup.server.completed(&id, SOON).await?;
+        ensure!(workflow.tasks[0].poll_count() == 2, "{workflow:?}");
+        spools(&running, 0).await?;
+        running.end().await?;
+    }
+    Ok(())
 }
