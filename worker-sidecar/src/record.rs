@@ -82,12 +82,17 @@ pub(crate) mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
+    use crate::result::Queued;
 
     pub(crate) fn report(task_id: &str) -> Report {
         Report {
             task_type: "t".to_owned(),
             lease_seconds: 60,
             poll_count: 3,
+            queued: Some(Queued {
+                since: 5,
+                at_most: 60,
+            }),
             update: TaskResult {
                 workflow_instance_id: "w".to_owned(),
                 task_id: task_id.to_owned(),
@@ -126,7 +131,7 @@ pub(crate) mod tests {
         record.extend_from_slice(content);
         let report = read(&record).unwrap();
         assert!(report.goes_back());
-        assert_eq!(report.poll_count, 0);
+        assert_eq!((report.poll_count, report.queued), (0, None));
     }
 
     #[test]

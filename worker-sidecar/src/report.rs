@@ -22,6 +22,7 @@ use crate::{
     metrics::{Request, TaskMetrics},
     result::Report,
     spool::{Kept, Spool},
+    stats,
 };
 
 /// An attempt that takes longer is kept on disk meanwhile.
@@ -70,11 +71,12 @@ impl Reporter {
     /// Sends one. `hold` is dropped as soon as the result is safe: taken, or on disk.
     pub async fn send<H>(
         &self,
-        report: Report,
+        mut report: Report,
         air: &Air,
         metrics: &TaskMetrics,
         hold: &mut Option<H>,
     ) -> Sent {
+        on_time(&mut report);
         let mut kept = None;
         let was_sent = !self.gate.is_away();
         if was_sent {
@@ -227,7 +229,7 @@ impl Reporter {
     ) -> Sent {
         loop {
             let pass = self.gate.pass().await;
-            let report = match letter.report().await {
+            let mut report = match letter.report().await {
                 Ok(Some(report)) => report,
                 Ok(None) => return Sent::GivenUp, // a letter has one of the two
                 Err(error) => {
@@ -237,6 +239,7 @@ impl Reporter {
                 }
             };
             let look = letter.was_sent && report.goes_back();
+            on_time(&mut report);
             let sent = match look {
                 true => self.is_settled(&report, metrics).await,
                 false => Ok(false),
@@ -324,6 +327,20 @@ impl Reporter {
                 break;
             }
         }
+    }
+}
+
+/// A hand-back that comes too late would time its workflow out.
+fn on_time(report: &mut Report) {
+    if report.queued.is_some() && report.fail_if_late(stats::now_ms()) {
+        let (task, workflow) = ids(report);
+        let reason = report.update.reason_for_incompletion.as_deref();
+        tracing::warn!(
+            task,
+            workflow,
+            reason,
+            "a hand-back is too late; the task is failed"
+        );
     }
 }
 

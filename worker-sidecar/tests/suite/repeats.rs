@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use conductor_client::{Task, TaskResult, TaskStatus, UpdateStatus, WorkflowStatus};
+use conductor_client::{Task, TaskDef, TaskResult, TaskStatus, UpdateStatus, WorkflowStatus};
 use embedded_conductor::{Fault, On};
 use harness::{Handler, Reply, eventually};
 use serde_json::json;
@@ -128,4 +128,48 @@ async fn a_hand_back_left_in_the_spool_takes_the_task_from_nobody() -> Result<()
         running.end().await?;
     }
     Ok(())
+}
+
+/// Taken after `pollTimeoutSeconds` a hand-back would end the workflow; a failure costs a retry.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_back_that_waits_beyond_poll_timeout_is_a_failure() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let setup = Setup::new(|call| {
+        let retry = call.headers.get("conductor-retry-count");
+        match retry.is_some_and(|n| n == "0") {
+            true => Reply::answer(503, "busy"),
+            false => Reply::output(json!({})),
+        }
+    })
+    .await?;
+    let def = TaskDef {
+        poll_timeout_seconds: Some(3),
+        retry_count: Some(1),
+        retry_delay_seconds: Some(0),
+        ..TaskDef::named(&setup.task)
+    };
+    setup.server.register_def(def).await?;
+    let faults = setup.server.as_embedded().context("embedded")?.faults();
+    faults.set(Fault::Status(503), On::Updates);
+    let running = Running::start(spooled(setup.config()?, &dir))?;
+    let id = setup.start(1).await?;
+    let began = Instant::now();
+    spools(&running, 1).await?;
+    let judged = began.elapsed();
+    tokio::time::sleep_until(began + Duration::from_millis(3500)).await;
+    faults.clear();
+    let workflow = setup.server.ended(&id, SOON).await?;
+    ensure!(
+        workflow.status == WorkflowStatus::Completed,
+        "judged after {judged:?}: {workflow:?}"
+    );
+    let failed = &workflow.tasks[0];
+    let reason = failed.reason().unwrap_or_default();
+    ensure!(
+        workflow.tasks.len() == 2
+            && failed.status() == TaskStatus::Failed
+            && reason.contains("pollTimeoutSeconds of 3"),
+        "{workflow:?}"
+    );
+    running.end().await
 }
