@@ -22,6 +22,17 @@ const REJECTED_ATTEMPTS: u32 = 3;
 /// A 401 or 403: somebody has to mend the credentials first.
 const UNAUTHORIZED: Duration = Duration::from_secs(5);
 
+/// An attempt's share of a lease is within these bounds.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+const MOST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// No attempt takes longer, but for what a slow link needs.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
+
+/// Bytes a millisecond: what a link is thought to carry, and the least that it must.
+const COMMON_LINK: usize = 1000;
+const SLOWEST_LINK: usize = 125;
+
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -61,6 +72,26 @@ impl Failure {
     }
 }
 
+/// How long an attempt may take: the next one may find a connection that works. The lease is
+/// not extended meanwhile, so at first an attempt takes no more of it than an extension does,
+/// and what its size needs. A report that would never get through so gets twice as much each
+/// time that it was too little: `timeouts`.
+pub(crate) fn patience(lease: Duration, bytes: usize, timeouts: u32) -> Duration {
+    let share = (lease / 8).clamp(LEAST_PATIENCE, MOST_PATIENCE);
+    let first = share + transfer(bytes, COMMON_LINK);
+    let most = LONGEST_ATTEMPT.max(transfer(bytes, SLOWEST_LINK));
+    first.saturating_mul(1 << timeouts.min(16)).min(most)
+}
+
+/// The same for one that asks for the next task: then it is sent without asking, too.
+pub(crate) fn patience_to_ask(bytes: usize) -> Duration {
+    LEAST_PATIENCE + transfer(bytes, COMMON_LINK)
+}
+
+fn transfer(bytes: usize, link: usize) -> Duration {
+    Duration::from_millis((bytes / link) as u64)
+}
+
 /// `refusals`: how often the server refused this report while it did other things, this time
 /// included. `failures`: how often it refused it at all.
 pub(crate) fn next(failure: Failure, refusals: u32, failures: u32, random: f64) -> Next {
@@ -79,13 +110,15 @@ pub(crate) fn next(failure: Failure, refusals: u32, failures: u32, random: f64) 
 }
 
 /// A report on its way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Letter {
     /// Where it could not be kept on disk.
     pub(crate) in_memory: Option<Report>,
     pub(crate) kept: Option<Kept>,
     /// It may have reached the server before.
     pub(crate) was_sent: bool,
+    /// How many attempts have taken all the time they may.
+    pub(crate) timeouts: u32,
     /// Sent instead of a result that was refused for good.
     is_instead: bool,
     refusals: u32,
@@ -95,29 +128,21 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
-    /// One that is in the spool, or else in memory.
-    pub(crate) fn new(report: Report, kept: Option<Kept>, was_sent: bool) -> Self {
+    /// One that was never sent: in the spool, or else in memory.
+    pub(crate) fn new(report: Report, kept: Option<Kept>) -> Self {
         Self {
             in_memory: kept.is_none().then_some(report),
             kept,
-            was_sent,
-            is_instead: false,
-            refusals: 0,
-            failures: 0,
-            seen: None,
+            ..Self::default()
         }
     }
 
     /// One that an earlier process left.
     pub(crate) fn left(kept: Kept) -> Self {
         Self {
-            in_memory: None,
             kept: Some(kept),
             was_sent: true,
-            is_instead: false,
-            refusals: 0,
-            failures: 0,
-            seen: None,
+            ..Self::default()
         }
     }
 
@@ -125,7 +150,7 @@ impl Letter {
     pub(crate) fn instead(report: &Report, error: &Error) -> Self {
         Self {
             is_instead: true,
-            ..Self::new(report.instead(&error.to_string()), None, false)
+            ..Self::new(report.instead(&error.to_string()), None)
         }
     }
 

@@ -13,7 +13,7 @@ fn failure(kind: Kind, status: Option<u16>, doubtful: bool) -> Failure {
 }
 
 fn letter() -> Letter {
-    Letter::new(crate::record::tests::report("a"), None, true)
+    Letter::new(crate::record::tests::report("a"), None)
 }
 
 fn seen(answered: u64, worked: u64) -> Seen {
@@ -113,4 +113,26 @@ fn pauses_grow_while_the_server_does_nothing_else() {
     }
     let doubled = [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000];
     assert_eq!(pauses, doubled);
+}
+
+#[test]
+fn patience_is_a_part_of_the_lease_and_grows_where_it_is_not_enough() {
+    // (lease in s, bytes, what the attempts may take in s)
+    let rows = [
+        (0, 0, [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]),
+        (60, 0, [7.5, 15.0, 30.0, 30.0, 30.0, 30.0]),
+        (3600, 1000, [10.001, 20.002, 30.0, 30.0, 30.0, 30.0]),
+        (16, 10_000_000, [12.0, 24.0, 48.0, 80.0, 80.0, 80.0]),
+    ];
+    for (lease, bytes, attempts) in rows {
+        for (timeouts, seconds) in (0..).zip(attempts) {
+            assert_eq!(
+                patience(Duration::from_secs(lease), bytes, timeouts),
+                Duration::from_secs_f64(seconds),
+                "{lease} {bytes} {timeouts}"
+            );
+        }
+    }
+    let report = crate::record::tests::report("a");
+    assert_eq!(report.bytes(), r#"{"n": 1.50}"#.len() + "line\n".len());
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{
     gate::Gate,
     lease::Air,
-    letter::{Failure, Letter, Next, next},
+    letter::{Failure, Letter, Next, next, patience, patience_to_ask},
     metrics::{Request, TaskMetrics},
     result::Report,
     spool::{Kept, Spool},
@@ -27,11 +27,6 @@ use crate::{
 
 /// An attempt that takes longer is kept on disk meanwhile.
 const HANGS: Duration = Duration::from_secs(1);
-
-/// The longest an attempt may take: the next one may find a connection that works. The lease
-/// is not extended meanwhile, so an attempt takes no more of it than an extension does.
-const PATIENCE: Duration = Duration::from_secs(10);
-const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What became of a report.
 #[derive(Debug)]
@@ -79,10 +74,11 @@ impl Reporter {
         on_time(&mut report);
         let mut kept = None;
         let was_sent = !self.gate.is_away();
+        let mut timeouts = 0;
         if was_sent {
             let first = async {
                 let _turn = air.for_report().await;
-                self.attempt(&report, metrics).await
+                self.attempt(&report, &mut timeouts, metrics).await
             };
             tokio::pin!(first);
             let sent = tokio::select! {
@@ -109,7 +105,8 @@ impl Reporter {
             hold.take();
         }
         // Boxed, here and below: what happens seldom should not make every task's future large.
-        let letter = Letter::new(report, kept, was_sent);
+        let mut letter = Letter::new(report, kept);
+        (letter.was_sent, letter.timeouts) = (was_sent, timeouts);
         Box::pin(self.deliver(letter, air, metrics, hold)).await
     }
 
@@ -131,7 +128,7 @@ impl Reporter {
         tokio::pin!(asked);
         let in_time = {
             let _turn = air.for_report().await;
-            tokio::time::timeout(LEAST_PATIENCE, &mut asked).await
+            tokio::time::timeout(patience_to_ask(report.bytes()), &mut asked).await
         };
         match in_time {
             Ok(Ok(task)) => {
@@ -186,13 +183,23 @@ impl Reporter {
             .await
     }
 
-    async fn attempt(&self, report: &Report, metrics: &TaskMetrics) -> Result<(), Error> {
+    async fn attempt(
+        &self,
+        report: &Report,
+        timeouts: &mut u32,
+        metrics: &TaskMetrics,
+    ) -> Result<(), Error> {
+        let at_most = patience(report.lease_length(), report.bytes(), *timeouts);
         let began = Instant::now();
         let sent = self
             .client
-            .update_task_within(&report.update, patience(report))
+            .update_task_within(&report.update, at_most)
             .await;
-        metrics.updated(Request::Update, began.elapsed(), failure(&sent));
+        let took = began.elapsed();
+        metrics.updated(Request::Update, took, failure(&sent));
+        if sent.is_err() && took >= at_most {
+            *timeouts += 1;
+        }
         sent
     }
 
@@ -201,7 +208,10 @@ impl Reporter {
     async fn is_settled(&self, report: &Report, metrics: &TaskMetrics) -> Result<bool, Error> {
         let (id, workflow) = ids(report);
         let began = Instant::now();
-        let looked = self.client.get_task_within(id, patience(report)).await;
+        let looked = self
+            .client
+            .get_task_within(id, patience(report.lease_length(), 0, 0))
+            .await;
         metrics.looked(began.elapsed(), failure(&looked));
         let task = looked?;
         let open = report.is_open(&task);
@@ -240,9 +250,10 @@ impl Reporter {
             };
             let look = letter.was_sent && report.goes_back();
             on_time(&mut report);
-            let sent = match look {
-                true => self.is_settled(&report, metrics).await,
-                false => Ok(false),
+            let sent = if look {
+                self.is_settled(&report, metrics).await
+            } else {
+                Ok(false)
             };
             let sent = match sent {
                 Ok(true) => {
@@ -254,7 +265,7 @@ impl Reporter {
                 Ok(false) => {
                     let _turn = air.for_report().await;
                     letter.was_sent = true;
-                    self.attempt(&report, metrics).await
+                    self.attempt(&report, &mut letter.timeouts, metrics).await
                 }
                 Err(error) => Err(error),
             };
@@ -342,10 +353,6 @@ fn on_time(report: &mut Report) {
             "a hand-back is too late; the task is failed"
         );
     }
-}
-
-fn patience(report: &Report) -> Duration {
-    (report.lease().length / 8).clamp(LEAST_PATIENCE, PATIENCE)
 }
 
 fn ids(report: &Report) -> (&str, &str) {

@@ -126,6 +126,18 @@ impl Report {
         }
     }
 
+    /// How long its lease lasts.
+    pub fn lease_length(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
+    }
+
+    /// About how large it is, by what may be large.
+    pub fn bytes(&self) -> usize {
+        let output = self.update.output_data.as_ref();
+        let logs = self.update.logs.iter().map(|line| line.log.len());
+        output.map_or(0, |json| json.get().len()) + logs.sum::<usize>()
+    }
+
     /// Whether it puts the task back into its queue. Terminal updates the server takes once and
     /// ignores from then on; this one would take the task from whoever polled it meanwhile.
     pub fn goes_back(&self) -> bool {
@@ -177,7 +189,7 @@ impl Report {
         Lease {
             workflow_id: self.update.workflow_instance_id.clone(),
             task_id: self.update.task_id.clone(),
-            length: Duration::from_secs(self.lease_seconds),
+            length: self.lease_length(),
         }
     }
 }

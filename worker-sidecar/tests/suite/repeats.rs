@@ -15,7 +15,7 @@ use worker_sidecar::{
 
 use crate::{
     results::{spooled, spools},
-    scripted::{Says, Scripted, task},
+    scripted::{Says, Scripted, Sent, task},
     setup::{LONG_GRACE, Running, SOON, Setup},
 };
 
@@ -171,5 +171,23 @@ async fn a_hand_back_that_waits_beyond_poll_timeout_is_a_failure() -> Result<()>
             && reason.contains("pollTimeoutSeconds of 3"),
         "{workflow:?}"
     );
+    running.end().await
+}
+
+/// A large result on a slow link: the first attempt's time, an eighth of the lease, is too short.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_takes_longer_than_an_attempt_may_is_delivered() -> Result<()> {
+    let handler = Handler::start(|_| Reply::output(json!({}))).await?;
+    let slow = |_: &Sent| Says::Late(Duration::from_secs(5), Box::new(Says::Taken));
+    let server = Scripted::start(vec![task("i", 10)], slow).await?;
+    let running = Running::start(server.config(handler.port())?)?;
+    eventually("taken", 2 * SOON, async || {
+        let (sent, held) = (server.sent("tasks").len(), running.sidecar.in_flight());
+        match sent > 0 && held == 0 {
+            true => Ok(()),
+            false => Err(format!("{held} in flight, sent {sent} times")),
+        }
+    })
+    .await?;
     running.end().await
 }
