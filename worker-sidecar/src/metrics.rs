@@ -87,7 +87,7 @@ pub struct Metrics {
 }
 
 /// One task type's metrics, looked up once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TaskMetrics {
     task_type: String,
     poll_counter: IntCounter,
@@ -124,7 +124,7 @@ pub struct TaskMetrics {
     ignored: IntCounter,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ByStatus {
     success: Histogram,
     failure: Histogram,

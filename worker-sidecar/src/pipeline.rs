@@ -90,9 +90,17 @@ impl Sidecar {
             tracing::error!(path = %path.display(), "a result in the spool cannot be read; it was set aside");
         }
         let gate = Arc::new(Gate::new());
+        let (work, shutdown) = (TaskTracker::new(), Shutdown::new(config.grace));
+        let reporter = Reporter::new(
+            client.clone(),
+            gate.clone(),
+            spool.clone(),
+            work.clone(),
+            shutdown.clone(),
+        );
         Ok(Arc::new(Self {
             executor: Executor::new(&config.handler, config.slots),
-            reporter: Reporter::new(client.clone(), gate.clone(), spool.clone()),
+            reporter,
             client,
             gate,
             left: Mutex::new(left.kept),
@@ -104,8 +112,8 @@ impl Sidecar {
             }),
             slots: Arc::new(Slots::new(config.slots, caps)),
             lanes,
-            shutdown: Shutdown::new(config.grace),
-            work: TaskTracker::new(),
+            shutdown,
+            work,
             metrics,
             started_at: stats::now_ms(),
             config,

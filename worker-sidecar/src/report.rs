@@ -5,6 +5,7 @@
 //! [`Gate`] lets it through. Where there is no spool, or no room, the result keeps its slot.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,13 +15,16 @@ use std::{
 
 use conductor_client::{Client, Error, Malformed, Task};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     gate::Gate,
     lease::Air,
     letter::{Failure, Letter, Next, next, patience, patience_to_ask},
+    log_lines::LogLines,
     metrics::{Request, TaskMetrics},
     result::Report,
+    shutdown::Shutdown,
     spool::{Kept, Spool},
     stats,
 };
@@ -45,12 +49,30 @@ pub struct Reporter {
     spool: Option<Arc<Spool>>,
     /// The server knows no update-v2.
     no_v2: AtomicBool,
+    log_lines: LogLines,
 }
+
+/// What became of another attempt.
+enum Tried {
+    Taken(Box<Report>),
+    GivenUp,
+    Failed,
+}
+
+/// The answer to a report that asked for the next task.
+type Asked = Result<Option<Result<Task, Malformed>>, Error>;
 
 impl Reporter {
     /// For one sidecar.
-    pub fn new(client: Client, gate: Arc<Gate>, spool: Option<Arc<Spool>>) -> Self {
+    pub fn new(
+        client: Client,
+        gate: Arc<Gate>,
+        spool: Option<Arc<Spool>>,
+        work: TaskTracker,
+        shutdown: Shutdown,
+    ) -> Self {
         Self {
+            log_lines: LogLines::new(client.clone(), work, shutdown),
             client,
             gate,
             spool,
@@ -148,24 +170,70 @@ impl Reporter {
                 self.failed_first(&report, &error);
                 Box::pin(self.send(report.clone(), air, metrics, hold)).await
             }
-            Err(_) => {
-                let again = async {
-                    let sent = Box::pin(self.send(report.clone(), air, metrics, hold)).await;
-                    hold.take();
-                    sent
-                };
-                match tokio::join!(again, asked) {
-                    (_, Ok(Some(task))) => Sent::Accepted(Some(Box::new(task))),
-                    (sent, _) => sent,
+            Err(_) => Box::pin(self.send_beside(&report, asked, air, metrics, hold)).await,
+        }
+    }
+
+    /// Sends one again whose answer is overdue, and maybe the next task with it. If that comes
+    /// after all, the report was taken, and the next task need not wait for anything else.
+    async fn send_beside<H>(
+        &self,
+        report: &Report,
+        mut asked: Pin<&mut impl Future<Output = Asked>>,
+        air: &Air,
+        metrics: &TaskMetrics,
+        hold: &mut Option<H>,
+    ) -> Sent {
+        let kept = self.keep(report, metrics).await;
+        if kept.is_some() {
+            hold.take();
+        }
+        let mut letter = Letter::new(report.clone(), kept);
+        letter.was_sent = true;
+        let mut overdue = true;
+        loop {
+            let tried = {
+                let again = self.try_again(&mut letter, air, metrics);
+                tokio::pin!(again);
+                tokio::select! {
+                    biased;
+                    answer = &mut asked, if overdue => if let Ok(next) = answer {
+                        Err(next)
+                    } else {
+                        overdue = false;
+                        Ok(again.await)
+                    },
+                    tried = &mut again => Ok(tried),
                 }
+            };
+            let sent = match tried {
+                Err(next) => {
+                    letter.remove().await;
+                    self.taken(report, metrics).await;
+                    return Sent::Accepted(next.map(Box::new));
+                }
+                Ok(Tried::Failed) => {
+                    self.keep_late(&mut letter, metrics, hold).await;
+                    continue;
+                }
+                Ok(Tried::Taken(report)) => {
+                    self.log_lines.send(&report, metrics).await;
+                    Sent::Accepted(None)
+                }
+                Ok(Tried::GivenUp) => Sent::GivenUp,
+            };
+            hold.take();
+            if overdue && let Ok(Some(task)) = asked.await {
+                return Sent::Accepted(Some(Box::new(task)));
             }
+            return sent;
         }
     }
 
     async fn taken(&self, report: &Report, metrics: &TaskMetrics) {
         self.gate.open();
         if !report.more_logs.is_empty() {
-            Box::pin(self.more_logs(report, metrics)).await;
+            Box::pin(self.log_lines.send(report, metrics)).await;
         }
     }
 
@@ -228,8 +296,7 @@ impl Reporter {
         Ok(!open)
     }
 
-    /// After the first attempt. Repeats may reach the server twice. Of those that end a task
-    /// it takes the first and ignores the others.
+    /// After the first attempt.
     async fn deliver<H>(
         &self,
         mut letter: Letter,
@@ -238,75 +305,88 @@ impl Reporter {
         hold: &mut Option<H>,
     ) -> Sent {
         loop {
-            let pass = self.gate.pass().await;
-            let mut report = match letter.report().await {
-                Ok(Some(report)) => report,
-                Ok(None) => return Sent::GivenUp, // a letter has one of the two
-                Err(error) => {
-                    metrics.lost();
-                    tracing::error!(%error, "a result in the spool cannot be read any more; it is lost");
-                    return Sent::GivenUp;
-                }
-            };
-            let look = letter.was_sent && report.goes_back();
-            on_time(&mut report);
-            let sent = if look {
-                self.is_settled(&report, metrics).await
-            } else {
-                Ok(false)
-            };
-            let sent = match sent {
-                Ok(true) => {
-                    drop(pass);
-                    letter.remove().await;
-                    self.more_logs(&report, metrics).await;
+            match self.try_again(&mut letter, air, metrics).await {
+                Tried::Taken(report) => {
+                    self.log_lines.send(&report, metrics).await;
                     return Sent::Accepted(None);
                 }
-                Ok(false) => {
-                    let _turn = air.for_report().await;
-                    letter.was_sent = true;
-                    self.attempt(&report, &mut letter.timeouts, metrics).await
-                }
-                Err(error) => Err(error),
-            };
-            let Err(error) = sent else {
-                drop(pass);
-                letter.remove().await;
-                self.taken(&report, metrics).await;
-                return Sent::Accepted(None);
-            };
-            let next = letter.next(Failure::from(&error), self.gate.seen(), fastrand::f64());
-            if let Next::Away(after) = next {
-                self.gate.shut(after, fastrand::f64());
+                Tried::GivenUp => return Sent::GivenUp,
+                Tried::Failed => self.keep_late(&mut letter, metrics, hold).await,
             }
+        }
+    }
+
+    /// One more attempt, when the gate lets it through, and the pause after it. Repeats may
+    /// reach the server twice. Of those that end a task it takes the first and ignores the
+    /// others. May be dropped.
+    async fn try_again(&self, letter: &mut Letter, air: &Air, metrics: &TaskMetrics) -> Tried {
+        let pass = self.gate.pass().await;
+        let mut report = match letter.report().await {
+            Ok(Some(report)) => report,
+            Ok(None) => return Tried::GivenUp, // a letter has one of the two
+            Err(error) => {
+                metrics.lost();
+                tracing::error!(%error, "a result in the spool cannot be read any more; it is lost");
+                return Tried::GivenUp;
+            }
+        };
+        let look = letter.was_sent && report.goes_back();
+        on_time(&mut report);
+        let settled = if look {
+            self.is_settled(&report, metrics).await
+        } else {
+            Ok(false)
+        };
+        let sent = match settled {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let _turn = air.for_report().await;
+                letter.was_sent = true;
+                let sent = self.attempt(&report, &mut letter.timeouts, metrics).await;
+                sent.inspect(|()| self.gate.open())
+            }
+            Err(error) => Err(error),
+        };
+        let Err(error) = sent else {
             drop(pass);
-            match next {
-                Next::Away(_) => warn(&report, &error),
-                Next::Again(pause) => {
-                    warn(&report, &error);
-                    tokio::time::sleep(pause).await;
-                }
-                Next::Instead => {
-                    given_up(&report, &error, metrics);
-                    letter.remove().await;
-                    letter = Letter::instead(&report, &error);
-                }
-                Next::GiveUp => {
-                    given_up(&report, &error, metrics);
-                    letter.remove().await;
-                    return Sent::GivenUp;
-                }
+            letter.remove().await;
+            return Tried::Taken(Box::new(report));
+        };
+        let next = letter.next(Failure::from(&error), self.gate.seen(), fastrand::f64());
+        if let Next::Away(after) = next {
+            self.gate.shut(after, fastrand::f64());
+        }
+        drop(pass);
+        match next {
+            Next::Away(_) => warn(&report, &error),
+            Next::Again(pause) => {
+                warn(&report, &error);
+                tokio::time::sleep(pause).await;
             }
-            // There may be room by now.
-            if let Some(report) = letter.in_memory.take() {
-                match self.keep(&report, metrics).await {
-                    Some(kept) => letter.kept = Some(kept),
-                    None => letter.in_memory = Some(report),
-                }
+            Next::Instead => {
+                given_up(&report, &error, metrics);
+                letter.remove().await;
+                *letter = Letter::instead(&report, &error);
             }
-            if letter.kept.is_some() {
-                hold.take();
+            Next::GiveUp => {
+                given_up(&report, &error, metrics);
+                letter.remove().await;
+                return Tried::GivenUp;
             }
+        }
+        Tried::Failed
+    }
+
+    /// There may be room by now. Not to be dropped: what is written would stay.
+    async fn keep_late<H>(&self, letter: &mut Letter, metrics: &TaskMetrics, hold: &mut Option<H>) {
+        if let Some(report) = letter.in_memory.take() {
+            match self.keep(&report, metrics).await {
+                Some(kept) => letter.kept = Some(kept),
+                None => letter.in_memory = Some(report),
+            }
+        }
+        if letter.kept.is_some() {
+            hold.take();
         }
     }
 
@@ -322,20 +402,6 @@ impl Reporter {
                     "a result could not be spooled; it is kept in memory, and no more tasks are taken"
                 );
                 None
-            }
-        }
-    }
-
-    async fn more_logs(&self, report: &Report, metrics: &TaskMetrics) {
-        for line in &report.more_logs {
-            let began = Instant::now();
-            let sent = self.client.log_task(&report.update.task_id, line).await;
-            metrics.logged(began.elapsed(), failure(&sent));
-            // Logs are not worth a slot: the first failure ends them.
-            if let Err(error) = sent {
-                let (task, workflow) = ids(report);
-                tracing::warn!(task, workflow, %error, "the task's further log lines were not taken");
-                break;
             }
         }
     }

@@ -191,3 +191,109 @@ async fn a_result_that_takes_longer_than_an_attempt_may_is_delivered() -> Result
     .await?;
     running.end().await
 }
+
+/// A handler whose first task has more log lines than a report takes, and what it was called for.
+async fn talkative() -> Result<Handler> {
+    Handler::start(|call| {
+        let lines: Vec<_> = (0..12).map(|n| format!("line {n}")).collect();
+        match call.task_id.as_str() {
+            "first" => Reply::output(json!({"status": "COMPLETED", "logs": lines}))
+                .header("content-type", "application/vnd.conductor.task-result+json"),
+            _ => Reply::output(json!({})),
+        }
+    })
+    .await
+}
+
+async fn executed(handler: &Handler, id: &str) -> Result<()> {
+    eventually("it is executed", SOON, async || {
+        match handler.executions() {
+            executed if executed.contains_key(id) => Ok(()),
+            executed => Err(format!("{executed:?}")),
+        }
+    })
+    .await
+}
+
+fn is_of(sent: &Sent, id: &str) -> bool {
+    sent.body["taskId"] == id
+}
+
+/// Log lines are sent one by one, and may take long.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_task_does_not_wait_for_log_lines() -> Result<()> {
+    let handler = talkative().await?;
+    let server = Scripted::start(vec![task("first", 3600)], |sent| match &*sent.path {
+        "tasks/update-v2" if is_of(sent, "first") => Says::Json(task("second", 3600)),
+        "tasks/first/log" => Says::Late(SOON * 2, Box::new(Says::Taken)),
+        _ => Says::Taken,
+    })
+    .await?;
+    let mut config = server.config(handler.port())?;
+    config.grace = Duration::from_secs(1);
+    let running = Running::start(config)?;
+    executed(&handler, "second").await?;
+    eventually("no slot is held", SOON, async || {
+        match running.sidecar.in_flight() {
+            0 => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await?;
+    ensure!(server.sent("tasks/first/log").len() == 1, "it still hangs");
+    running.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_log_lines_are_sent_before_a_shutdown_ends() -> Result<()> {
+    let handler = talkative().await?;
+    let server = Scripted::start(vec![task("first", 3600)], |sent| match &*sent.path {
+        "tasks/first/log" => Says::Late(Duration::from_millis(300), Box::new(Says::Taken)),
+        _ => Says::Taken,
+    })
+    .await?;
+    let running = Running::start(server.config(handler.port())?)?;
+    eventually("the first of them", SOON, async || {
+        match server.sent("tasks/first/log").len() {
+            0 => Err(0),
+            _ => Ok(()),
+        }
+    })
+    .await?;
+    running.end().await?;
+    let lines: Vec<_> = server.sent("tasks/first/log");
+    let lines: Vec<_> = lines.iter().map(|line| line.body.as_str()).collect();
+    ensure!(lines == [Some("line 10"), Some("line 11")], "{lines:?}");
+    Ok(())
+}
+
+/// The answer that brings the next task is late, and says that the report was taken: an outage
+/// of the other way does not matter then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_answers_next_task_does_not_wait_for_the_repetition() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let handler = Handler::start(|call| match call.task_id.as_str() {
+        "first" => Reply::output(json!({})),
+        _ => Reply::output(json!({})).after(Duration::from_secs(1)),
+    })
+    .await?;
+    // As many as there are slots: so reports ask for more.
+    let tasks = ["first", "b", "c"].map(|id| task(id, 3600));
+    let server = Scripted::start(tasks.to_vec(), |sent| match &*sent.path {
+        "tasks/update-v2" if is_of(sent, "first") => {
+            let next = Says::Json(task("second", 3600));
+            Says::Late(Duration::from_millis(3500), Box::new(next))
+        }
+        "tasks" if is_of(sent, "first") => Says::Refused(503),
+        _ => Says::Taken,
+    })
+    .await?;
+    let mut config = spooled(server.config(handler.port())?, &dir);
+    config.slots = 3;
+    let running = Running::start(config)?;
+    executed(&handler, "second").await?;
+    ensure!(!server.sent("tasks").is_empty(), "it was sent again");
+    spools(&running, 0).await?;
+    ensure!(std::fs::read_dir(dir.path().join("spool"))?.count() == 0);
+    running.end().await
+}

@@ -62,7 +62,7 @@ pub(crate) fn task(id: &str, lease: u64) -> Value {
 }
 
 impl Scripted {
-    /// One that gives these tasks out, one a poll.
+    /// One that gives these tasks out, to each poll as many as it asks for.
     pub(crate) async fn start(
         tasks: Vec<Value>,
         script: impl Fn(&Sent) -> Says + Send + Sync + 'static,
@@ -113,11 +113,18 @@ async fn answer(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_start_matches("/api/").to_owned();
     if path.starts_with("tasks/poll/") {
-        let task = lock(&inner.tasks).pop_front();
-        if task.is_none() {
+        let query = parts.uri.query().unwrap_or_default().split('&');
+        let count = query.filter_map(|pair| pair.strip_prefix("count=")?.parse().ok());
+        let count: usize = count.last().unwrap_or(1);
+        let tasks: Vec<_> = {
+            let mut tasks = lock(&inner.tasks);
+            let count = count.min(tasks.len());
+            tasks.drain(..count).collect()
+        };
+        if tasks.is_empty() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        return Json(json!(task.into_iter().collect::<Vec<_>>())).into_response();
+        return Json(json!(tasks)).into_response();
     }
     let body = axum::body::to_bytes(body, usize::MAX).await;
     let bytes = body.unwrap_or_default();
