@@ -27,6 +27,8 @@ pub struct Gate {
     polls: AtomicU64,
     batches: AtomicU64,
     taken: AtomicU64,
+    /// How many were taken when one was forbidden the last time.
+    taken_when_forbidden: AtomicU64,
     next_try: Mutex<Try>,
     turns: Turns<()>,
     width: Semaphore,
@@ -46,6 +48,8 @@ pub struct Seen {
     pub answered: u64,
     /// Polls it answered with tasks, and reports it took: it reached its store for these.
     pub worked: u64,
+    /// Reports it took.
+    pub taken: u64,
 }
 
 /// The right to try once more.
@@ -63,6 +67,7 @@ impl Gate {
             polls: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            taken_when_forbidden: AtomicU64::new(0),
             next_try: Mutex::new(Try {
                 failures: 0,
                 not_before: Instant::now(),
@@ -92,7 +97,15 @@ impl Gate {
         Seen {
             answered: count(&self.polls) + taken,
             worked: count(&self.batches) + taken,
+            taken,
         }
+    }
+
+    /// A report was answered 403. Whether one was taken since that was so the last time: then
+    /// it may be about this one alone.
+    pub fn forbidden(&self) -> bool {
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.taken_when_forbidden.swap(taken, Ordering::Relaxed) != taken
     }
 
     /// A report was taken.
@@ -212,8 +225,24 @@ mod tests {
         gate.polled(0);
         gate.polled(3);
         gate.open();
-        let (answered, worked) = (3, 2);
-        assert_eq!(gate.seen(), Seen { answered, worked });
+        let (answered, worked, taken) = (3, 2, 1);
+        let seen = Seen {
+            answered,
+            worked,
+            taken,
+        };
+        assert_eq!(gate.seen(), seen);
+    }
+
+    #[test]
+    fn what_is_forbidden_while_others_are_taken_is_forbidden_alone() {
+        let gate = Gate::new();
+        assert!(!gate.forbidden(), "none was ever taken");
+        gate.open();
+        assert!(gate.forbidden());
+        assert!(!gate.forbidden(), "maybe all are");
+        gate.open();
+        assert!(gate.forbidden());
     }
 
     #[tokio::test(start_paused = true)]

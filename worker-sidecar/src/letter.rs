@@ -19,7 +19,7 @@ const DOUBTFUL_ATTEMPTS: u32 = 20;
 /// How often one that Conductor itself answers with a 4xx.
 const REJECTED_ATTEMPTS: u32 = 3;
 
-/// A 401 or 403: somebody has to mend the credentials first.
+/// A 401, or a 403 of all reports: somebody has to mend the credentials first.
 const UNAUTHORIZED: Duration = Duration::from_secs(5);
 
 /// An attempt's share of a lease is within these bounds.
@@ -52,6 +52,7 @@ pub(crate) struct Failure {
     kind: Kind,
     status: Option<u16>,
     doubtful: bool,
+    token: bool,
 }
 
 impl From<&Error> for Failure {
@@ -60,6 +61,7 @@ impl From<&Error> for Failure {
             kind: error.kind(),
             status: error.status(),
             doubtful: error.is_doubtful(),
+            token: error.is_token_refused(),
         }
     }
 }
@@ -69,6 +71,11 @@ impl Failure {
     fn is_doubtful(self) -> bool {
         // A 404 that is not Conductor's is a gateway without a server, and a 200 a page of its.
         self.doubtful && !matches!(self.status, None | Some(200..=299 | 404 | 410))
+    }
+
+    /// Whether it may be for this report alone that the credentials do not suffice.
+    pub(crate) fn is_forbidden(self) -> bool {
+        self.status == Some(403) && !self.token
     }
 }
 
@@ -93,10 +100,20 @@ fn transfer(bytes: usize, link: usize) -> Duration {
 }
 
 /// `refusals`: how often the server refused this report while it did other things, this time
-/// included. `failures`: how often it refused it at all.
-pub(crate) fn next(failure: Failure, refusals: u32, failures: u32, random: f64) -> Next {
+/// included. `failures`: how often it refused it at all. `others`: whether it takes other
+/// reports with the same credentials.
+pub(crate) fn next(
+    failure: Failure,
+    others: bool,
+    refusals: u32,
+    failures: u32,
+    random: f64,
+) -> Next {
     let attempts = match failure.kind {
         Kind::Gone => return Next::GiveUp,
+        Kind::Unauthorized if failure.is_forbidden() && others => {
+            return Next::Again(Backoff::REPORT.pause(failures, random));
+        }
         Kind::Unauthorized => return Next::Away(Some(UNAUTHORIZED)),
         Kind::Retryable { .. } if failure.is_doubtful() => DOUBTFUL_ATTEMPTS,
         Kind::Retryable { after } => return Next::Away(after),
@@ -125,6 +142,10 @@ pub(crate) struct Letter {
     failures: u32,
     /// What the server had done when it refused this the last time.
     seen: Option<Seen>,
+    /// How many reports the server had taken when it forbade this the first time.
+    taken: Option<u64>,
+    /// It forbids this one and takes others.
+    alone: bool,
 }
 
 impl Letter {
@@ -169,17 +190,25 @@ impl Letter {
         }
     }
 
+    /// It was forbidden. Whether that is about it alone, as the gate says or as others show that
+    /// were taken since; once it is, it stays so.
+    pub(crate) fn is_forbidden_alone(&mut self, seen: Seen, gate: impl FnOnce() -> bool) -> bool {
+        let since = *self.taken.get_or_insert(seen.taken);
+        self.alone = self.alone || since != seen.taken || gate();
+        self.alone
+    }
+
     /// What follows a failed attempt. A refusal counts against the report only if the server
     /// did something else since the one before: an outage may look like a refusal. With its
     /// store away Conductor answers polls with nothing, and updates like mistakes.
-    pub(crate) fn next(&mut self, failure: Failure, seen: Seen, random: f64) -> Next {
+    pub(crate) fn next(&mut self, failure: Failure, others: bool, seen: Seen, random: f64) -> Next {
         let did_something = self.seen.replace(seen).is_none_or(|before| {
             seen.worked != before.worked
                 || seen.answered != before.answered && !failure.is_doubtful()
         });
         self.refusals += u32::from(did_something);
         self.failures = self.failures.saturating_add(1);
-        let next = next(failure, self.refusals, self.failures, random);
+        let next = next(failure, others, self.refusals, self.failures, random);
         match next {
             Next::Instead if self.is_instead => Next::GiveUp,
             Next::Away(_) => {

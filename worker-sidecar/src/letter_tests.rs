@@ -9,6 +9,7 @@ fn failure(kind: Kind, status: Option<u16>, doubtful: bool) -> Failure {
         kind,
         status,
         doubtful,
+        token: status == Some(401),
     }
 }
 
@@ -17,7 +18,11 @@ fn letter() -> Letter {
 }
 
 fn seen(answered: u64, worked: u64) -> Seen {
-    Seen { answered, worked }
+    Seen {
+        answered,
+        worked,
+        taken: 0,
+    }
 }
 
 #[test]
@@ -59,7 +64,13 @@ fn what_follows_a_failure() {
     ];
     for (kind, status, doubtful, refusals, expected) in rows {
         assert_eq!(
-            next(failure(kind, status, doubtful), refusals, refusals, 1.0),
+            next(
+                failure(kind, status, doubtful),
+                false,
+                refusals,
+                refusals,
+                1.0
+            ),
             expected,
             "{kind:?} {status:?} {doubtful} {refusals}"
         );
@@ -72,14 +83,17 @@ fn empty_polls_do_not_prove_that_a_500_is_the_results_own() {
     let refused = failure(RETRYABLE, Some(500), true);
     let mut letter = letter();
     for polls in 0..1000 {
-        let next = letter.next(refused, seen(polls, 7), 1.0);
+        let next = letter.next(refused, false, seen(polls, 7), 1.0);
         assert!(matches!(next, Next::Again(_)), "{next:?} after {polls}");
     }
     for work in 8..26 {
-        let next = letter.next(refused, seen(2000, work), 1.0);
+        let next = letter.next(refused, false, seen(2000, work), 1.0);
         assert!(matches!(next, Next::Again(_)), "{next:?} after {work}");
     }
-    assert_eq!(letter.next(refused, seen(2000, 26), 1.0), Next::Instead);
+    assert_eq!(
+        letter.next(refused, false, seen(2000, 26), 1.0),
+        Next::Instead
+    );
 }
 
 /// Conductor's own 4xx is none of an outage: without work for others too it comes to an end.
@@ -88,14 +102,14 @@ fn empty_polls_prove_that_a_400_is_the_results_own() {
     let refused = failure(Kind::Rejected, Some(400), false);
     let mut letter = letter();
     for polls in 0..2 {
-        let next = letter.next(refused, seen(polls, 0), 1.0);
+        let next = letter.next(refused, false, seen(polls, 0), 1.0);
         assert!(matches!(next, Next::Again(_)), "{next:?}");
     }
     assert!(matches!(
-        letter.next(refused, seen(1, 0), 1.0),
+        letter.next(refused, false, seen(1, 0), 1.0),
         Next::Again(_)
     ));
-    assert_eq!(letter.next(refused, seen(2, 0), 1.0), Next::Instead);
+    assert_eq!(letter.next(refused, false, seen(2, 0), 1.0), Next::Instead);
 }
 
 #[test]
@@ -104,11 +118,11 @@ fn pauses_grow_while_the_server_does_nothing_else() {
     let mut pauses = Vec::new();
     for _ in 0..9 {
         if let Next::Again(pause) =
-            letter.next(failure(RETRYABLE, Some(500), true), seen(0, 0), 1.0)
+            letter.next(failure(RETRYABLE, Some(500), true), false, seen(0, 0), 1.0)
         {
             pauses.push(pause.as_millis());
         }
-        let away = letter.next(failure(RETRYABLE, None, false), seen(0, 0), 1.0);
+        let away = letter.next(failure(RETRYABLE, None, false), false, seen(0, 0), 1.0);
         assert_eq!(away, Next::Away(None), "and does not make them longer");
     }
     let doubled = [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000];
@@ -135,4 +149,33 @@ fn patience_is_a_part_of_the_lease_and_grows_where_it_is_not_enough() {
     }
     let report = crate::record::tests::report("a");
     assert_eq!(report.bytes(), r#"{"n": 1.50}"#.len() + "line\n".len());
+}
+
+/// A 403 of all reports waits for better credentials; that of one keeps no other waiting.
+#[test]
+fn a_403_of_one_report_does_not_shut_the_gate() {
+    let forbidden = failure(Kind::Unauthorized, Some(403), false);
+    let token = failure(Kind::Unauthorized, Some(401), false);
+    let away = Next::Away(Some(UNAUTHORIZED));
+    let before = seen(0, 0);
+    let after = Seen { taken: 1, ..before };
+    let mut known = letter();
+    assert!(!known.is_forbidden_alone(before, || false));
+    assert!(known.is_forbidden_alone(after, || false), "by another");
+    assert!(known.is_forbidden_alone(before, || false), "from now on");
+    let mut known = letter();
+    assert!(known.is_forbidden_alone(before, || true), "by the gate");
+    assert!(known.is_forbidden_alone(before, || false), "from now on");
+
+    let mut letter = letter();
+    assert_eq!(letter.next(forbidden, false, before, 1.0), away);
+    for millis in [200, 400, 800] {
+        let again = Next::Again(Duration::from_millis(millis));
+        assert_eq!(letter.next(forbidden, true, after, 1.0), again);
+    }
+    assert_eq!(letter.next(token, true, after, 1.0), away);
+    for _ in 0..99 {
+        let next = letter.next(forbidden, true, after, 1.0);
+        assert!(matches!(next, Next::Again(_)), "it is never given up");
+    }
 }

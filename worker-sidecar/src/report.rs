@@ -239,7 +239,9 @@ impl Reporter {
 
     /// The row of those that wait moves on by itself, so the next attempt may be early.
     fn failed_first(&self, report: &Report, error: &Error) {
-        if let Next::Away(after) = next(Failure::from(error), 0, 0, 0.0) {
+        let failure = Failure::from(error);
+        // If all are forbidden, the next attempt will tell.
+        if let Next::Away(after) = next(failure, true, 0, 0, 0.0) {
             self.gate.shut(after, fastrand::f64());
         }
         warn(report, error);
@@ -352,7 +354,10 @@ impl Reporter {
             letter.remove().await;
             return Tried::Taken(Box::new(report));
         };
-        let next = letter.next(Failure::from(&error), self.gate.seen(), fastrand::f64());
+        let (failure, seen) = (Failure::from(&error), self.gate.seen());
+        let others =
+            failure.is_forbidden() && letter.is_forbidden_alone(seen, || self.gate.forbidden());
+        let next = letter.next(failure, others, seen, fastrand::f64());
         if let Next::Away(after) = next {
             self.gate.shut(after, fastrand::f64());
         }

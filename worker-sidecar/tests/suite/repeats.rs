@@ -136,9 +136,10 @@ async fn a_hand_back_that_waits_beyond_poll_timeout_is_a_failure() -> Result<()>
     let dir = tempfile::tempdir()?;
     let setup = Setup::new(|call| {
         let retry = call.headers.get("conductor-retry-count");
-        match retry.is_some_and(|n| n == "0") {
-            true => Reply::answer(503, "busy"),
-            false => Reply::output(json!({})),
+        if retry.is_some_and(|n| n == "0") {
+            Reply::answer(503, "busy")
+        } else {
+            Reply::output(json!({}))
         }
     })
     .await?;
@@ -183,10 +184,10 @@ async fn a_result_that_takes_longer_than_an_attempt_may_is_delivered() -> Result
     let running = Running::start(server.config(handler.port())?)?;
     eventually("taken", 2 * SOON, async || {
         let (sent, held) = (server.sent("tasks").len(), running.sidecar.in_flight());
-        match sent > 0 && held == 0 {
-            true => Ok(()),
-            false => Err(format!("{held} in flight, sent {sent} times")),
+        if sent > 0 && held == 0 {
+            return Ok(());
         }
+        Err(format!("{held} in flight, sent {sent} times"))
     })
     .await?;
     running.end().await
@@ -295,5 +296,42 @@ async fn a_late_answers_next_task_does_not_wait_for_the_repetition() -> Result<(
     ensure!(!server.sent("tasks").is_empty(), "it was sent again");
     spools(&running, 0).await?;
     ensure!(std::fs::read_dir(dir.path().join("spool"))?.count() == 0);
+    running.end().await
+}
+
+/// Say, its body is more than a gateway likes, or its type is not allowed to this worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_forbidden_keeps_no_other_waiting() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let handler = Handler::start(|_| Reply::output(json!({}))).await?;
+    let ids: Vec<_> = (0..20).map(|n| format!("task {n}")).collect();
+    let tasks = ids.iter().map(|id| task(id, 3600)).collect();
+    let server = Scripted::start(tasks, |sent| {
+        if is_of(sent, "task 3") {
+            Says::Refused(403)
+        } else {
+            Says::Taken
+        }
+    })
+    .await?;
+    let mut config = spooled(server.config(handler.port())?, &dir);
+    config.grace = Duration::from_secs(1);
+    let running = Running::start(config)?;
+    let reports = eventually("all are sent, and the one again", SOON, async || {
+        let mut reports = server.sent("tasks");
+        reports.extend(server.sent("tasks/update-v2"));
+        let of = |id: &str| reports.iter().filter(|sent| is_of(sent, id)).count();
+        if ids.iter().all(|id| of(id) > 0) && of("task 3") > 3 {
+            return Ok(reports);
+        }
+        Err(reports.len())
+    })
+    .await?;
+    // A gate that is shut would let one through every five seconds.
+    let times = reports.iter().map(|sent| sent.at);
+    let (first, last) = (times.clone().min(), times.max());
+    let took = last.context("some")? - first.context("some")?;
+    ensure!(took < Duration::from_secs(5), "it took {took:?}");
+    spools(&running, 1).await?;
     running.end().await
 }
