@@ -132,6 +132,9 @@ pub(crate) struct Letter {
     /// Where it could not be kept on disk.
     pub(crate) in_memory: Option<Report>,
     pub(crate) kept: Option<Kept>,
+    /// The ids of its task and workflow, for whoever looks for it when it cannot be read; of
+    /// one that was left they are known once it was read.
+    pub(crate) ids: Option<(String, String)>,
     /// It may have reached the server before.
     pub(crate) was_sent: bool,
     /// How many attempts have taken all the time they may.
@@ -152,6 +155,7 @@ impl Letter {
     /// One that was never sent: in the spool, or else in memory.
     pub(crate) fn new(report: Report, kept: Option<Kept>) -> Self {
         Self {
+            ids: Some(ids(&report)),
             in_memory: kept.is_none().then_some(report),
             kept,
             ..Self::default()
@@ -176,11 +180,13 @@ impl Letter {
     }
 
     /// What it says; none once it was removed.
-    pub(crate) async fn report(&self) -> Result<Option<Report>, spool::Error> {
-        match &self.kept {
-            Some(kept) => kept.load().await.map(Some),
-            None => Ok(self.in_memory.clone()),
-        }
+    pub(crate) async fn report(&mut self) -> Result<Option<Report>, spool::Error> {
+        let Some(kept) = &self.kept else {
+            return Ok(self.in_memory.clone());
+        };
+        let report = kept.load().await?;
+        self.ids.get_or_insert_with(|| ids(&report));
+        Ok(Some(report))
     }
 
     /// It need not be kept any more.
@@ -218,6 +224,11 @@ impl Letter {
             next => next,
         }
     }
+}
+
+fn ids(report: &Report) -> (String, String) {
+    let update = &report.update;
+    (update.task_id.clone(), update.workflow_instance_id.clone())
 }
 
 #[cfg(test)]

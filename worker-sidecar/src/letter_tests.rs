@@ -179,3 +179,22 @@ fn a_403_of_one_report_does_not_shut_the_gate() {
         assert!(matches!(next, Next::Again(_)), "it is never given up");
     }
 }
+
+#[tokio::test]
+async fn a_letter_knows_its_ids_when_its_file_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = crate::spool::Spool::open(dir.path(), 1 << 20).unwrap();
+    let ids = Some(("a".to_owned(), "w".to_owned()));
+    let kept = spool
+        .keep(&crate::record::tests::report("a"))
+        .await
+        .unwrap();
+    let new = Letter::new(crate::record::tests::report("a"), None);
+    assert_eq!(new.ids, ids);
+    let mut left = Letter::left(kept);
+    assert!(left.ids.is_none() && left.was_sent);
+    left.report().await.unwrap();
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    assert!(left.report().await.is_err());
+    assert_eq!(left.ids, ids);
+}

@@ -328,7 +328,9 @@ impl Reporter {
             Ok(None) => return Tried::GivenUp, // a letter has one of the two
             Err(error) => {
                 metrics.lost();
-                tracing::error!(%error, "a result in the spool cannot be read any more; it is lost");
+                let ids = letter.ids.as_ref();
+                let (task, workflow) = (ids.map(|(task, _)| task), ids.map(|(_, w)| w));
+                tracing::error!(task, workflow, %error, "a result in the spool cannot be read any more; it is lost");
                 return Tried::GivenUp;
             }
         };

@@ -114,8 +114,8 @@ async fn answer(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let path = parts.uri.path().trim_start_matches("/api/").to_owned();
     if path.starts_with("tasks/poll/") {
         let query = parts.uri.query().unwrap_or_default().split('&');
-        let count = query.filter_map(|pair| pair.strip_prefix("count=")?.parse().ok());
-        let count: usize = count.last().unwrap_or(1);
+        let mut count = query.filter_map(|pair| pair.strip_prefix("count=")?.parse().ok());
+        let count: usize = count.next().unwrap_or(1);
         let tasks: Vec<_> = {
             let mut tasks = lock(&inner.tasks);
             let count = count.min(tasks.len());
