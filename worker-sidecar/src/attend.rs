@@ -299,7 +299,11 @@ impl Sidecar {
         }
         let ask = outcome.end.is_final() && self.wants_next(course.number, lane);
         let name = &lane.task.name;
-        let report = report(task, name, &self.config.worker_id, outcome, stats::now_ms());
+        let now = stats::now_ms();
+        let mut report = report(task, name, &self.config.worker_id, outcome, now);
+        if report.goes_back() {
+            report = report.queued(task.poll_timeout_seconds(), waited(task, at), now);
+        }
         let metrics = &lane.metrics;
         if !ask {
             return self.reporter.send(report, &held.air, metrics, hold).await;
@@ -369,6 +373,11 @@ fn first_wait(task: &Task) -> Option<Duration> {
     let millis = task.start_time().saturating_sub(task.scheduled_time());
     (task.poll_count() <= 1 && task.scheduled_time() > 0 && task.start_time() > 0)
         .then(|| Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+}
+
+/// From scheduled to now. `at`: when it was polled.
+fn waited(task: &Task, at: Instant) -> Duration {
+    elapsed(task, task.scheduled_time()) + at.elapsed()
 }
 
 /// The time from `since` to the poll that brought the task, both by the server's clock, which

@@ -24,7 +24,11 @@ const WIDTH: usize = 16;
 #[derive(Debug)]
 pub struct Gate {
     away: AtomicBool,
-    answers: AtomicU64,
+    polls: AtomicU64,
+    batches: AtomicU64,
+    taken: AtomicU64,
+    /// How many were taken when one was forbidden the last time.
+    taken_when_forbidden: AtomicU64,
     next_try: Mutex<Try>,
     turns: Turns<()>,
     width: Semaphore,
@@ -34,6 +38,18 @@ pub struct Gate {
 struct Try {
     failures: u32,
     not_before: Instant,
+}
+
+/// What the server has done: whether it did something since tells whether a refusal concerns
+/// all or one result alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Polls it answered, and reports it took.
+    pub answered: u64,
+    /// Polls it answered with tasks, and reports it took: it reached its store for these.
+    pub worked: u64,
+    /// Reports it took.
+    pub taken: u64,
 }
 
 /// The right to try once more.
@@ -49,7 +65,10 @@ impl Gate {
     pub fn new(slots: usize) -> Self {
         Self {
             away: AtomicBool::new(false),
-            answers: AtomicU64::new(0),
+            polls: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            taken_when_forbidden: AtomicU64::new(0),
             next_try: Mutex::new(Try {
                 failures: 0,
                 not_before: Instant::now(),
@@ -64,20 +83,35 @@ impl Gate {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// The server did what it was asked, whatever that was. How often it did tells whether a
-    /// refusal concerns all or one result alone.
-    pub fn answered(&self) {
-        self.answers.fetch_add(1, Ordering::Relaxed);
+    /// A poll was answered, with so many tasks.
+    pub fn polled(&self, got: usize) {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        if got > 0 {
+            self.batches.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    /// How often the server did what it was asked.
-    pub fn answers(&self) -> u64 {
-        self.answers.load(Ordering::Relaxed)
+    /// What the server has done so far.
+    pub fn seen(&self) -> Seen {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        let taken = count(&self.taken);
+        Seen {
+            answered: count(&self.polls) + taken,
+            worked: count(&self.batches) + taken,
+            taken,
+        }
+    }
+
+    /// A report was answered 403. Whether one was taken since that was so the last time: then
+    /// it may be about this one alone.
+    pub fn forbidden(&self) -> bool {
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.taken_when_forbidden.swap(taken, Ordering::Relaxed) != taken
     }
 
     /// A report was taken.
     pub fn open(&self) {
-        self.answered();
+        self.taken.fetch_add(1, Ordering::Relaxed);
         if self.away.swap(false, Ordering::Relaxed) {
             self.lock().failures = 0;
             tracing::info!("Conductor takes results again");
@@ -188,6 +222,32 @@ mod tests {
         let began = Instant::now();
         gate.pass().await;
         assert!(began.elapsed() <= Duration::from_millis(101));
+    }
+
+    #[test]
+    fn an_empty_poll_is_an_answer_and_no_work() {
+        let gate = Gate::new(WIDTH);
+        gate.polled(0);
+        gate.polled(3);
+        gate.open();
+        let (answered, worked, taken) = (3, 2, 1);
+        let seen = Seen {
+            answered,
+            worked,
+            taken,
+        };
+        assert_eq!(gate.seen(), seen);
+    }
+
+    #[test]
+    fn what_is_forbidden_while_others_are_taken_is_forbidden_alone() {
+        let gate = Gate::new(WIDTH);
+        assert!(!gate.forbidden(), "none was ever taken");
+        gate.open();
+        assert!(gate.forbidden());
+        assert!(!gate.forbidden(), "maybe all are");
+        gate.open();
+        assert!(gate.forbidden());
     }
 
     #[tokio::test(start_paused = true)]

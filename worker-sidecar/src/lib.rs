@@ -11,8 +11,8 @@
 //! A slot is taken before a poll and travels with the task that the poll brings, so that a
 //! task never waits in memory while its lease runs. A poll in the air is never cancelled:
 //! the server would hand its task to nobody. [`rule`], [`outcome`], [`task_result`], [`result`], [`reason`],
-//! [`payload`], [`backoff`], [`breaker`], [`record`], [`trace`] and [`sketch`] decide and do nothing else; [`pipeline`] is the only file that
-//! spawns.
+//! [`payload`], [`backoff`], [`breaker`], [`record`], [`trace`] and [`sketch`] decide and do nothing else; [`pipeline`] alone
+//! spawns, and `log_lines` what follows a report.
 //!
 //! # Settings
 //!
@@ -79,7 +79,9 @@ pub mod trace;
 pub mod gate;
 pub mod held;
 pub mod lease;
+mod letter;
 pub mod local_api;
+mod log_lines;
 pub mod record;
 pub mod report;
 pub mod result;

@@ -88,7 +88,7 @@ pub struct Metrics {
 }
 
 /// One task type's metrics, looked up once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TaskMetrics {
     task_type: String,
     poll_counter: IntCounter,
@@ -125,7 +125,7 @@ pub struct TaskMetrics {
     ignored: IntCounter,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ByStatus {
     success: Histogram,
     failure: Histogram,

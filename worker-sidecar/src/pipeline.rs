@@ -93,9 +93,17 @@ impl Sidecar {
             tracing::error!(%error, "the spool's disk refuses; what can be read is delivered");
         }
         let gate = Arc::new(Gate::new(config.slots));
+        let (work, shutdown) = (TaskTracker::new(), Shutdown::new(config.grace));
+        let reporter = Reporter::new(
+            client.clone(),
+            gate.clone(),
+            spool.clone(),
+            work.clone(),
+            shutdown.clone(),
+        );
         Ok(Arc::new(Self {
             executor: Executor::new(&config.handler, config.slots),
-            reporter: Reporter::new(client.clone(), gate.clone(), spool.clone()),
+            reporter,
             client,
             gate,
             left: Mutex::new(left.kept),
@@ -107,8 +115,8 @@ impl Sidecar {
             }),
             slots: Arc::new(Slots::new(config.slots, caps)),
             lanes,
-            shutdown: Shutdown::new(config.grace),
-            work: TaskTracker::new(),
+            shutdown,
+            work,
             metrics,
             started_at: stats::now_ms(),
             config,

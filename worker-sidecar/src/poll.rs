@@ -347,7 +347,7 @@ impl Line {
                 let got = tasks.len();
                 self.lane.metrics.polled(took, None);
                 self.lane.tally.polled(got);
-                self.gate.answered();
+                self.gate.polled(got);
                 Polled::Tasks {
                     got,
                     asked: landed.ask.count,

@@ -82,11 +82,17 @@ pub(crate) mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
+    use crate::result::Queued;
 
     pub(crate) fn report(task_id: &str) -> Report {
         Report {
             task_type: "t".to_owned(),
             lease_seconds: 60,
+            poll_count: 3,
+            queued: Some(Queued {
+                since: 5,
+                at_most: 60,
+            }),
             update: TaskResult {
                 workflow_instance_id: "w".to_owned(),
                 task_id: task_id.to_owned(),
@@ -112,6 +118,20 @@ pub(crate) mod tests {
             serde_json::to_string(&report("a")).unwrap()
         );
         assert_eq!(read.update.output_data.unwrap().get(), r#"{"n": 1.50}"#);
+    }
+
+    /// As versions before this one wrote them.
+    #[test]
+    fn a_record_without_what_was_added_later_is_read() {
+        let old = br#"conductor-worker-result 1 SUM LENGTH
+{"taskType":"t","leaseSeconds":60,"update":{"workflowInstanceId":"w","taskId":"a","status":"IN_PROGRESS","workerId":"me"}}"#;
+        let content = &old[old.iter().position(|b| *b == b'\n').unwrap() + 1..];
+        let sum = crc32fast::hash(content);
+        let mut record = format!("{NAME} {VERSION} {sum:08x} {}\n", content.len()).into_bytes();
+        record.extend_from_slice(content);
+        let report = read(&record).unwrap();
+        assert!(report.goes_back());
+        assert_eq!((report.poll_count, report.queued), (0, None));
     }
 
     #[test]

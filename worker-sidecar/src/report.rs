@@ -5,6 +5,7 @@
 //! [`Gate`] lets it through. Where there is no spool, or no room, the result keeps its slot.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,34 +13,24 @@ use std::{
     time::Duration,
 };
 
-use conductor_client::{Client, Error, Kind, Malformed, Task};
+use conductor_client::{Client, Error, Malformed, Task};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::{
-    backoff::Backoff,
     gate::Gate,
-    lease::{Air, report_patience},
+    lease::Air,
+    letter::{Failure, Letter, Next, next, patience, patience_to_ask},
+    log_lines::LogLines,
     metrics::{Request, TaskMetrics},
     result::Report,
-    spool::{self, Kept, Spool},
+    shutdown::Shutdown,
+    spool::{Kept, Spool},
+    stats,
 };
 
 /// An attempt that takes longer is kept on disk meanwhile.
 const HANGS: Duration = Duration::from_secs(1);
-
-/// How long a report that asks for the next task has its turn.
-const LEAST_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How often a result is sent that the server, while it does other things, answers with a 500
-/// that is not marked as retryable, or a gateway with a 4xx. Most mistakes of a client are
-/// answered so by Conductor, but a busy `SQLite` file too.
-const DOUBTFUL_ATTEMPTS: u32 = 20;
-
-/// How often one that Conductor itself answers with a 4xx.
-const REJECTED_ATTEMPTS: u32 = 3;
-
-/// A 401 or 403: somebody has to mend the credentials first.
-const UNAUTHORIZED: Duration = Duration::from_secs(5);
 
 /// What became of a report.
 #[derive(Debug)]
@@ -50,41 +41,6 @@ pub enum Sent {
     GivenUp,
 }
 
-/// What to do after a failed attempt. Pure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// The server is away, for so long by its own word.
-    Away(Option<Duration>),
-    /// It refuses this one: again after a pause.
-    Again(Duration),
-    /// It refuses this one for good: a failure is sent instead.
-    Instead,
-    /// It does not know the task any more.
-    GiveUp,
-}
-
-/// `refusals`: how often the server refused this report while it did other things, this time
-/// included.
-fn next(kind: Kind, status: Option<u16>, doubtful: bool, refusals: u32, random: f64) -> Next {
-    let attempts = match kind {
-        Kind::Gone => return Next::GiveUp,
-        Kind::Unauthorized => return Next::Away(Some(UNAUTHORIZED)),
-        // A 404 that is not Conductor's is a gateway without a server, and a 200 a page of its.
-        Kind::Retryable { .. }
-            if doubtful && !matches!(status, None | Some(200..=299 | 404 | 410)) =>
-        {
-            DOUBTFUL_ATTEMPTS
-        }
-        Kind::Retryable { after } => return Next::Away(after),
-        Kind::Rejected => REJECTED_ATTEMPTS,
-    };
-    if refusals < attempts {
-        Next::Again(Backoff::REPORT.pause(refusals, random))
-    } else {
-        Next::Instead
-    }
-}
-
 /// Sends reports.
 #[derive(Debug)]
 pub struct Reporter {
@@ -93,25 +49,30 @@ pub struct Reporter {
     spool: Option<Arc<Spool>>,
     /// The server knows no update-v2.
     no_v2: AtomicBool,
+    log_lines: LogLines,
 }
 
-/// A report on its way.
-#[derive(Debug)]
-struct Letter {
-    /// Where it could not be kept on disk.
-    in_memory: Option<Report>,
-    kept: Option<Kept>,
-    /// Sent instead of a result that was refused for good.
-    is_instead: bool,
-    refusals: u32,
-    /// How much the server had done when it refused this the last time.
-    answers: Option<u64>,
+/// What became of another attempt.
+enum Tried {
+    Taken(Box<Report>),
+    GivenUp,
+    Failed,
 }
+
+/// The answer to a report that asked for the next task.
+type Asked = Result<Option<Result<Task, Malformed>>, Error>;
 
 impl Reporter {
     /// For one sidecar.
-    pub fn new(client: Client, gate: Arc<Gate>, spool: Option<Arc<Spool>>) -> Self {
+    pub fn new(
+        client: Client,
+        gate: Arc<Gate>,
+        spool: Option<Arc<Spool>>,
+        work: TaskTracker,
+        shutdown: Shutdown,
+    ) -> Self {
         Self {
+            log_lines: LogLines::new(client.clone(), work, shutdown),
             client,
             gate,
             spool,
@@ -127,16 +88,19 @@ impl Reporter {
     /// Sends one. `hold` is dropped as soon as the result is safe: taken, or on disk.
     pub async fn send<H>(
         &self,
-        report: Report,
+        mut report: Report,
         air: &Air,
         metrics: &TaskMetrics,
         hold: &mut Option<H>,
     ) -> Sent {
+        on_time(&mut report);
         let mut kept = None;
-        if !self.gate.is_away() {
+        let was_sent = !self.gate.is_away();
+        let mut timeouts = 0;
+        if was_sent {
             let first = async {
                 let _turn = air.for_report().await;
-                self.attempt(&report, metrics).await
+                self.attempt(&report, &mut timeouts, metrics).await
             };
             tokio::pin!(first);
             let sent = tokio::select! {
@@ -163,7 +127,8 @@ impl Reporter {
             hold.take();
         }
         // Boxed, here and below: what happens seldom should not make every task's future large.
-        let letter = Letter::new(report, kept);
+        let mut letter = Letter::new(report, kept);
+        (letter.was_sent, letter.timeouts) = (was_sent, timeouts);
         Box::pin(self.deliver(letter, air, metrics, hold)).await
     }
 
@@ -185,7 +150,7 @@ impl Reporter {
         tokio::pin!(asked);
         let in_time = {
             let _turn = air.for_report().await;
-            tokio::time::timeout(LEAST_PATIENCE, &mut asked).await
+            tokio::time::timeout(patience_to_ask(report.bytes()), &mut asked).await
         };
         match in_time {
             Ok(Ok(task)) => {
@@ -205,31 +170,78 @@ impl Reporter {
                 self.failed_first(&report, &error);
                 Box::pin(self.send(report.clone(), air, metrics, hold)).await
             }
-            Err(_) => {
-                let again = async {
-                    let sent = Box::pin(self.send(report.clone(), air, metrics, hold)).await;
-                    hold.take();
-                    sent
-                };
-                match tokio::join!(again, asked) {
-                    (_, Ok(Some(task))) => Sent::Accepted(Some(Box::new(task))),
-                    (sent, _) => sent,
+            Err(_) => Box::pin(self.send_beside(&report, asked, air, metrics, hold)).await,
+        }
+    }
+
+    /// Sends one again whose answer is overdue, and maybe the next task with it. If that comes
+    /// after all, the report was taken, and the next task need not wait for anything else.
+    async fn send_beside<H>(
+        &self,
+        report: &Report,
+        mut asked: Pin<&mut impl Future<Output = Asked>>,
+        air: &Air,
+        metrics: &TaskMetrics,
+        hold: &mut Option<H>,
+    ) -> Sent {
+        let kept = self.keep(report, metrics).await;
+        if kept.is_some() {
+            hold.take();
+        }
+        let mut letter = Letter::new(report.clone(), kept);
+        letter.was_sent = true;
+        let mut overdue = true;
+        loop {
+            let tried = {
+                let again = self.try_again(&mut letter, air, metrics);
+                tokio::pin!(again);
+                tokio::select! {
+                    biased;
+                    answer = &mut asked, if overdue => if let Ok(next) = answer {
+                        Err(next)
+                    } else {
+                        overdue = false;
+                        Ok(again.await)
+                    },
+                    tried = &mut again => Ok(tried),
                 }
+            };
+            let sent = match tried {
+                Err(next) => {
+                    letter.remove().await;
+                    self.taken(report, metrics).await;
+                    return Sent::Accepted(next.map(Box::new));
+                }
+                Ok(Tried::Failed) => {
+                    self.keep_late(&mut letter, metrics, hold).await;
+                    continue;
+                }
+                Ok(Tried::Taken(report)) => {
+                    self.log_lines.send(&report, metrics).await;
+                    Sent::Accepted(None)
+                }
+                Ok(Tried::GivenUp) => Sent::GivenUp,
+            };
+            hold.take();
+            if overdue && let Ok(Some(task)) = asked.await {
+                return Sent::Accepted(Some(Box::new(task)));
             }
+            return sent;
         }
     }
 
     async fn taken(&self, report: &Report, metrics: &TaskMetrics) {
         self.gate.open();
         if !report.more_logs.is_empty() {
-            Box::pin(self.more_logs(report, metrics)).await;
+            Box::pin(self.log_lines.send(report, metrics)).await;
         }
     }
 
     /// The row of those that wait moves on by itself, so the next attempt may be early.
     fn failed_first(&self, report: &Report, error: &Error) {
-        let (kind, status) = (error.kind(), error.status());
-        if let Next::Away(after) = next(kind, status, error.is_doubtful(), 0, 0.0) {
+        let failure = Failure::from(error);
+        // If all are forbidden, the next attempt will tell.
+        if let Next::Away(after) = next(failure, true, 0, 0, 0.0) {
             self.gate.shut(after, fastrand::f64());
         }
         warn(report, error);
@@ -237,29 +249,56 @@ impl Reporter {
 
     /// Sends one that an earlier process left.
     pub async fn send_left(&self, kept: Kept, air: &Air, metrics: &TaskMetrics) -> Sent {
-        let letter = Letter {
-            in_memory: None,
-            kept: Some(kept),
-            is_instead: false,
-            refusals: 0,
-            answers: None,
-        };
-        self.deliver(letter, air, metrics, &mut None::<()>).await
+        self.deliver(Letter::left(kept), air, metrics, &mut None::<()>)
+            .await
     }
 
-    async fn attempt(&self, report: &Report, metrics: &TaskMetrics) -> Result<(), Error> {
-        let patience = report_patience(report.lease().length);
+    async fn attempt(
+        &self,
+        report: &Report,
+        timeouts: &mut u32,
+        metrics: &TaskMetrics,
+    ) -> Result<(), Error> {
+        let at_most = patience(report.lease_length(), report.bytes(), *timeouts);
         let began = Instant::now();
         let sent = self
             .client
-            .update_task_within(&report.update, patience)
+            .update_task_within(&report.update, at_most)
             .await;
-        metrics.updated(Request::Update, began.elapsed(), failure(&sent));
+        let took = began.elapsed();
+        metrics.updated(Request::Update, took, failure(&sent));
+        if sent.is_err() && took >= at_most {
+            *timeouts += 1;
+        }
         sent
     }
 
-    /// After the first attempt. Repeats may reach the server twice: it takes the first and
-    /// ignores the others.
+    /// Whether a hand-back need not be sent again: the server has taken it, or has given the
+    /// task to somebody else. A repetition would take the task away from them.
+    async fn is_settled(&self, report: &Report, metrics: &TaskMetrics) -> Result<bool, Error> {
+        let (id, workflow) = ids(report);
+        let began = Instant::now();
+        let looked = self
+            .client
+            .get_task_within(id, patience(report.lease_length(), 0, 0))
+            .await;
+        metrics.looked(began.elapsed(), failure(&looked));
+        let task = looked?;
+        let open = report.is_open(&task);
+        if !open {
+            let (status, holder) = (task.status(), task.worker_id());
+            tracing::info!(
+                task = id,
+                workflow,
+                ?status,
+                holder,
+                "the task is no longer held here; its hand-back is not sent again"
+            );
+        }
+        Ok(!open)
+    }
+
+    /// After the first attempt.
     async fn deliver<H>(
         &self,
         mut letter: Letter,
@@ -268,60 +307,93 @@ impl Reporter {
         hold: &mut Option<H>,
     ) -> Sent {
         loop {
-            let pass = self.gate.pass().await;
-            let report = match letter.report().await {
-                Ok(Some(report)) => report,
-                Ok(None) => return Sent::GivenUp, // a letter has one of the two
-                Err(error) => {
-                    metrics.lost();
-                    let (task, workflow) = letter.kept.as_ref().map(Kept::ids).unzip();
-                    tracing::error!(task, workflow, %error, "a result in the spool cannot be read any more; it is lost");
-                    return Sent::GivenUp;
+            match self.try_again(&mut letter, air, metrics).await {
+                Tried::Taken(report) => {
+                    self.log_lines.send(&report, metrics).await;
+                    return Sent::Accepted(None);
                 }
-            };
-            let sent = {
+                Tried::GivenUp => return Sent::GivenUp,
+                Tried::Failed => self.keep_late(&mut letter, metrics, hold).await,
+            }
+        }
+    }
+
+    /// One more attempt, when the gate lets it through, and the pause after it. Repeats may
+    /// reach the server twice. Of those that end a task it takes the first and ignores the
+    /// others. May be dropped.
+    async fn try_again(&self, letter: &mut Letter, air: &Air, metrics: &TaskMetrics) -> Tried {
+        let pass = self.gate.pass().await;
+        let mut report = match letter.report().await {
+            Ok(Some(report)) => report,
+            Ok(None) => return Tried::GivenUp, // a letter has one of the two
+            Err(error) => {
+                metrics.lost();
+                let (task, workflow) = letter.kept.as_ref().map(Kept::ids).unzip();
+                tracing::error!(task, workflow, %error, "a result in the spool cannot be read any more; it is lost");
+                return Tried::GivenUp;
+            }
+        };
+        let look = letter.was_sent && report.goes_back();
+        on_time(&mut report);
+        let settled = if look {
+            self.is_settled(&report, metrics).await
+        } else {
+            Ok(false)
+        };
+        let sent = match settled {
+            Ok(true) => Ok(()),
+            Ok(false) => {
                 let _turn = air.for_report().await;
-                self.attempt(&report, metrics).await
-            };
-            let Err(error) = sent else {
-                drop(pass);
-                letter.remove().await;
-                self.taken(&report, metrics).await;
-                return Sent::Accepted(None);
-            };
-            let next = letter.next(&error, self.gate.answers(), fastrand::f64());
-            if let Next::Away(after) = next {
-                self.gate.shut(after, fastrand::f64());
+                letter.was_sent = true;
+                let sent = self.attempt(&report, &mut letter.timeouts, metrics).await;
+                sent.inspect(|()| self.gate.open())
             }
+            Err(error) => Err(error),
+        };
+        let Err(error) = sent else {
             drop(pass);
-            match next {
-                Next::Away(_) => warn(&report, &error),
-                Next::Again(pause) => {
-                    warn(&report, &error);
-                    drop(report); // it may be large, and the pause long
-                    tokio::time::sleep(pause).await;
-                }
-                Next::Instead => {
-                    given_up(&report, &error, metrics);
-                    letter.remove().await;
-                    letter = Letter::instead(&report, &error);
-                }
-                Next::GiveUp => {
-                    given_up(&report, &error, metrics);
-                    letter.remove().await;
-                    return Sent::GivenUp;
-                }
+            letter.remove().await;
+            return Tried::Taken(Box::new(report));
+        };
+        let (failure, seen) = (Failure::from(&error), self.gate.seen());
+        let others =
+            failure.is_forbidden() && letter.is_forbidden_alone(seen, || self.gate.forbidden());
+        let next = letter.next(failure, others, seen, fastrand::f64());
+        if let Next::Away(after) = next {
+            self.gate.shut(after, fastrand::f64());
+        }
+        drop(pass);
+        match next {
+            Next::Away(_) => warn(&report, &error),
+            Next::Again(pause) => {
+                warn(&report, &error);
+                drop(report); // it may be large, and the pause long
+                tokio::time::sleep(pause).await;
             }
-            // There may be room by now.
-            if let Some(report) = letter.in_memory.take() {
-                match self.keep(&report, metrics).await {
-                    Some(kept) => letter.kept = Some(kept),
-                    None => letter.in_memory = Some(report),
-                }
+            Next::Instead => {
+                given_up(&report, &error, metrics);
+                letter.remove().await;
+                *letter = Letter::instead(&report, &error);
             }
-            if letter.kept.is_some() {
-                hold.take();
+            Next::GiveUp => {
+                given_up(&report, &error, metrics);
+                letter.remove().await;
+                return Tried::GivenUp;
             }
+        }
+        Tried::Failed
+    }
+
+    /// There may be room by now. Not to be dropped: what is written would stay.
+    async fn keep_late<H>(&self, letter: &mut Letter, metrics: &TaskMetrics, hold: &mut Option<H>) {
+        if let Some(report) = letter.in_memory.take() {
+            match self.keep(&report, metrics).await {
+                Some(kept) => letter.kept = Some(kept),
+                None => letter.in_memory = Some(report),
+            }
+        }
+        if letter.kept.is_some() {
+            hold.take();
         }
     }
 
@@ -340,70 +412,19 @@ impl Reporter {
             }
         }
     }
-
-    async fn more_logs(&self, report: &Report, metrics: &TaskMetrics) {
-        for line in &report.more_logs {
-            let began = Instant::now();
-            let sent = self.client.log_task(&report.update.task_id, line).await;
-            metrics.logged(began.elapsed(), failure(&sent));
-            // Logs are not worth a slot: the first failure ends them.
-            if let Err(error) = sent {
-                let (task, workflow) = ids(report);
-                tracing::warn!(task, workflow, %error, "the task's further log lines were not taken");
-                break;
-            }
-        }
-    }
 }
 
-impl Letter {
-    fn new(report: Report, kept: Option<Kept>) -> Self {
-        Self {
-            in_memory: kept.is_none().then_some(report),
-            kept,
-            is_instead: false,
-            refusals: 0,
-            answers: None,
-        }
-    }
-
-    fn instead(report: &Report, error: &Error) -> Self {
-        Self {
-            is_instead: true,
-            ..Self::new(report.instead(&error.to_string()), None)
-        }
-    }
-
-    async fn report(&self) -> Result<Option<Report>, spool::Error> {
-        match &self.kept {
-            Some(kept) => kept.load().await.map(Some),
-            None => Ok(self.in_memory.clone()),
-        }
-    }
-
-    async fn remove(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            kept.remove().await;
-        }
-    }
-
-    /// What follows a failed attempt. A refusal counts against the report only if the server
-    /// did something else since the one before: an outage may look like a refusal.
-    fn next(&mut self, error: &Error, answers: u64, random: f64) -> Next {
-        if self.answers.replace(answers) != Some(answers) {
-            self.refusals += 1;
-        }
-        let next = next(
-            error.kind(),
-            error.status(),
-            error.is_doubtful(),
-            self.refusals,
-            random,
+/// A hand-back that comes too late would time its workflow out.
+fn on_time(report: &mut Report) {
+    if report.queued.is_some() && report.fail_if_late(stats::now_ms()) {
+        let (task, workflow) = ids(report);
+        let reason = report.update.reason_for_incompletion.as_deref();
+        tracing::warn!(
+            task,
+            workflow,
+            reason,
+            "a hand-back is too late; the task is failed"
         );
-        match next {
-            Next::Instead if self.is_instead => Next::GiveUp,
-            next => next,
-        }
     }
 }
 
@@ -430,55 +451,4 @@ fn given_up(report: &Report, error: &Error, metrics: &TaskMetrics) {
         task, workflow, status = ?report.update.status, %error,
         "Conductor does not take the result; given up"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_follows_a_failure() {
-        let again = |millis| Next::Again(Duration::from_millis(millis));
-        let retryable = Kind::Retryable { after: None };
-        let asked = Kind::Retryable {
-            after: Some(Duration::from_secs(7)),
-        };
-        let away = Next::Away(None);
-        let rows = [
-            (retryable, None, false, 1, away),
-            (retryable, Some(500), false, 99, away),
-            (retryable, Some(404), true, 99, away),
-            (retryable, Some(200), true, 99, away),
-            (
-                asked,
-                Some(503),
-                false,
-                1,
-                Next::Away(Some(Duration::from_secs(7))),
-            ),
-            (
-                Kind::Unauthorized,
-                Some(401),
-                false,
-                99,
-                Next::Away(Some(UNAUTHORIZED)),
-            ),
-            (retryable, Some(500), true, 1, again(200)),
-            (retryable, Some(500), true, 2, again(400)),
-            (retryable, Some(500), true, 19, again(30_000)),
-            (retryable, Some(500), true, 20, Next::Instead),
-            (retryable, Some(400), true, 19, again(30_000)),
-            (retryable, Some(302), true, 20, Next::Instead),
-            (Kind::Rejected, Some(400), false, 1, again(200)),
-            (Kind::Rejected, Some(400), false, 3, Next::Instead),
-            (Kind::Gone, Some(404), false, 1, Next::GiveUp),
-        ];
-        for (kind, status, doubtful, refusals, expected) in rows {
-            assert_eq!(
-                next(kind, status, doubtful, refusals, 1.0),
-                expected,
-                "{kind:?} {status:?} {doubtful} {refusals}"
-            );
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conductor_client::{Task, TaskLog, TaskResult, UpdateStatus};
+use conductor_client::{Task, TaskLog, TaskResult, TaskStatus, UpdateStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -29,6 +29,13 @@ pub struct Report {
     pub task_type: String,
     /// The task's lease, in seconds; 0 for none. It is kept until the report is taken.
     pub lease_seconds: u64,
+    /// How often the task had been delivered, this time included; 0 where that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub poll_count: u32,
+    /// Of one that goes back: what bounds its time. None where nothing does, or where that is
+    /// not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<Queued>,
     /// The update.
     pub update: TaskResult,
     /// To be sent one by one.
@@ -36,7 +43,17 @@ pub struct Report {
     pub more_logs: Vec<String>,
 }
 
-/// `waited`: how long ago the task was scheduled. `now_ms`: for log lines without a time.
+/// How long a task may be on its way to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Queued {
+    /// When it was scheduled, in epoch milliseconds of this machine's clock.
+    pub since: i64,
+    /// `pollTimeoutSeconds`.
+    pub at_most: u64,
+}
+
+/// `now_ms`: for log lines without a time.
 pub fn report(
     task: &Task,
     task_type: &str,
@@ -68,6 +85,8 @@ pub fn report(
     Report {
         task_type: task_type.to_owned(),
         lease_seconds: task.response_timeout_seconds(),
+        poll_count: task.poll_count(),
+        queued: None,
         update: TaskResult {
             workflow_instance_id: task.workflow_id().to_owned(),
             task_id: task.task_id().to_owned(),
@@ -91,6 +110,8 @@ impl Report {
         Self {
             task_type: self.task_type.clone(),
             lease_seconds: self.lease_seconds,
+            poll_count: self.poll_count,
+            queued: None,
             update: TaskResult {
                 workflow_instance_id: self.update.workflow_instance_id.clone(),
                 task_id: self.update.task_id.clone(),
@@ -105,14 +126,80 @@ impl Report {
         }
     }
 
+    /// How long its lease lasts.
+    pub fn lease_length(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
+    }
+
+    /// About how large it is, by what may be large.
+    pub fn bytes(&self) -> usize {
+        let output = self.update.output_data.as_ref();
+        let logs = self.update.logs.iter().map(|line| line.log.len());
+        output.map_or(0, |json| json.get().len()) + logs.sum::<usize>()
+    }
+
+    /// Whether it puts the task back into its queue. Terminal updates the server takes once and
+    /// ignores from then on; this one would take the task from whoever polled it meanwhile.
+    pub fn goes_back(&self) -> bool {
+        self.update.status == UpdateStatus::InProgress
+    }
+
+    /// Whether the task, as the server has it, is still held by the delivery that this report
+    /// ends. What is not known is not compared.
+    pub fn is_open(&self, task: &Task) -> bool {
+        let deliveries = [self.poll_count, task.poll_count()];
+        let (holder, me) = (task.worker_id(), self.update.worker_id.as_str());
+        task.status() == TaskStatus::InProgress
+            && holder.is_none_or(|holder| holder == me)
+            && (deliveries.contains(&0) || deliveries[0] == deliveries[1])
+    }
+
+    /// Remembers until when it may go back: `waited` is the time since `scheduledTime`.
+    #[must_use]
+    pub fn queued(self, poll_timeout: Option<u64>, waited: Duration, now_ms: i64) -> Self {
+        let waited = i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
+        let queued = poll_timeout.filter(|_| self.goes_back());
+        let queued = queued.map(|at_most| Queued {
+            since: now_ms.saturating_sub(waited),
+            at_most,
+        });
+        Self { queued, ..self }
+    }
+
+    /// Makes a failure of one that may not go back any more, by the rule of
+    /// `pollTimeoutSeconds`: it may have waited for the server. Whether it did.
+    pub fn fail_if_late(&mut self, now_ms: i64) -> bool {
+        let too_late = self.queued.and_then(|queued| {
+            let waited = u64::try_from(now_ms.saturating_sub(queued.since)).unwrap_or(0);
+            too_late(queued.at_most, Duration::from_millis(waited))
+        });
+        let Some(reason) = too_late else {
+            return false;
+        };
+        self.queued = None;
+        self.update.status = UpdateStatus::Failed;
+        self.update.output_data = None;
+        self.update.reason_for_incompletion = Some(reason.text);
+        self.update.callback_after_seconds = 0;
+        true
+    }
+
     /// The lease to keep until it is taken.
     pub fn lease(&self) -> Lease {
         Lease {
             workflow_id: self.update.workflow_instance_id.clone(),
             task_id: self.update.task_id.clone(),
-            length: Duration::from_secs(self.lease_seconds),
+            length: self.lease_length(),
         }
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// The rule of `pollTimeoutSeconds`: Conductor times a scheduled task out, and with it as a
@@ -131,19 +218,22 @@ pub fn around_poll_timeout(
     waited: Duration,
 ) -> Outcome {
     let goes_back = matches!(outcome.end, End::Deferred { .. } | End::HandedBack { .. });
-    match poll_timeout {
-        Some(limit @ 1..) if goes_back && waited + MARGIN >= Duration::from_secs(limit) => {
-            Outcome::failed(
-                End::Failed(Fault::PollTimeout),
-                Reason::new(&format!(
-                    "the task is not finished and cannot be put back into its queue: it was scheduled {} s ago, \
-                     and its definition's pollTimeoutSeconds of {limit} would time it out",
-                    waited.as_secs()
-                )),
-            )
-        }
-        _ => outcome,
+    let limit = poll_timeout.filter(|_| goes_back);
+    match limit.and_then(|limit| too_late(limit, waited)) {
+        Some(reason) => Outcome::failed(End::Failed(Fault::PollTimeout), reason),
+        None => outcome,
     }
+}
+
+fn too_late(poll_timeout: u64, waited: Duration) -> Option<Reason> {
+    let late = poll_timeout > 0 && waited + MARGIN >= Duration::from_secs(poll_timeout);
+    late.then(|| {
+        Reason::new(&format!(
+            "the task is not finished and cannot be put back into its queue: it was scheduled {} s ago, \
+             and its definition's pollTimeoutSeconds of {poll_timeout} would time it out",
+            waited.as_secs()
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -272,6 +362,49 @@ mod tests {
     }
 
     #[test]
+    fn a_report_is_open_while_its_delivery_holds_the_task() {
+        let polled = r#"{"taskId":"t","workflowInstanceId":"w","pollCount":2}"#;
+        let polled = Task::from_json(polled).unwrap();
+        let known = report(&polled, "type", "me", outcome(BACK, None), 5);
+        let old = Report {
+            poll_count: 0,
+            ..known.clone()
+        };
+        // (the task as it is, whether the report is open, the same of one without a count)
+        let rows = [
+            (r#""IN_PROGRESS","workerId":"me","pollCount":2"#, true, true),
+            (
+                r#""IN_PROGRESS","workerId":"me","pollCount":3"#,
+                false,
+                true,
+            ),
+            (
+                r#""IN_PROGRESS","workerId":"other","pollCount":3"#,
+                false,
+                false,
+            ),
+            (
+                r#""IN_PROGRESS","workerId":"other","pollCount":2"#,
+                false,
+                false,
+            ),
+            (r#""IN_PROGRESS""#, true, true),
+            (r#""SCHEDULED","workerId":"me","pollCount":2"#, false, false),
+            (r#""TIMED_OUT","workerId":"me","pollCount":2"#, false, false),
+            (r#""ANOTHER","workerId":"me","pollCount":2"#, false, false),
+        ];
+        for (now, open, without_count) in rows {
+            let json = format!(r#"{{"taskId":"t","workflowInstanceId":"w","status":{now}}}"#);
+            let task = Task::from_json(&json).unwrap();
+            assert_eq!(
+                (known.is_open(&task), old.is_open(&task)),
+                (open, without_count),
+                "{now}"
+            );
+        }
+    }
+
+    #[test]
     fn the_rule_of_poll_timeout() {
         // (pollTimeoutSeconds, waited ms, whether it goes back)
         let rows = [
@@ -306,5 +439,43 @@ mod tests {
             around_poll_timeout(failed, Some(1), MARGIN * 100).end,
             End::Failed(Fault::CutOff)
         );
+    }
+
+    #[test]
+    fn the_rule_of_poll_timeout_when_a_hand_back_is_sent() {
+        let waited = Duration::from_secs(10);
+        let sent = |end, poll_timeout, later: i64| {
+            let polled = task(r#"{"ckpt":1}"#);
+            let now = 1_000_000;
+            let report = report(&polled, "type", "me", outcome(end, None), now);
+            let mut report = report.queued(poll_timeout, waited, now);
+            let failed = report.fail_if_late(now + later);
+            (failed, report.update)
+        };
+        // (pollTimeoutSeconds, ms after it was judged, whether it goes back)
+        let rows = [
+            (None, i64::MAX / 2, true),
+            (Some(60), 0, true),
+            (Some(60), 48_999, true),
+            (Some(60), 49_000, false),
+            (Some(60), 90_000, false),
+            (Some(60), -90_000, true),
+        ];
+        for (poll_timeout, later, back) in rows {
+            let (failed, update) = sent(BACK, poll_timeout, later);
+            assert_eq!(failed, !back, "{poll_timeout:?} {later}");
+            if back {
+                assert_eq!(update.status, UpdateStatus::InProgress);
+                assert_eq!(update.callback_after_seconds, 3);
+            } else {
+                assert_eq!(update.status, UpdateStatus::Failed);
+                let waited = format!("scheduled {} s ago", (10_000 + later) / 1000);
+                let reason = update.reason_for_incompletion.unwrap();
+                assert!(reason.contains(&waited), "{reason}");
+                assert!(update.output_data.is_none() && update.callback_after_seconds == 0);
+            }
+        }
+        let (failed, update) = sent(End::Completed, Some(60), 90_000);
+        assert!(!failed && update.status == UpdateStatus::Completed);
     }
 }

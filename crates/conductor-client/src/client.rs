@@ -238,7 +238,14 @@ impl Client {
 
     /// `GET /tasks/{id}`.
     pub async fn get_task(&self, task_id: &str) -> Result<Task, Error> {
-        self.get("get_task", &["tasks", task_id], &[]).await
+        self.get_task_within(task_id, PATIENCE).await
+    }
+
+    /// The same, with the longest time that it may take.
+    pub async fn get_task_within(&self, task_id: &str, patience: Duration) -> Result<Task, Error> {
+        const CALL: &str = "get_task";
+        let request = self.request(Method::GET, &["tasks", task_id], patience);
+        self.read(CALL, &self.link.send(CALL, request).await?.body)
     }
 
     // === queues ===

@@ -77,8 +77,8 @@ impl Error {
         self.doubtful
     }
 
-    /// True if another token may do: a 401, or a 403 that says so.
-    pub(crate) fn is_token_refused(&self) -> bool {
+    /// True if another token may do: a 401, a 403 that says so, or where there was none to send.
+    pub fn is_token_refused(&self) -> bool {
         self.token_refused
     }
 
@@ -90,6 +90,7 @@ impl Error {
             message,
             // Whatever it says, it is not about this call.
             doubtful: false,
+            token_refused: true,
             ..self
         }
     }
@@ -135,8 +136,8 @@ impl Error {
 
     /// Nobody is left who could get a token.
     pub(crate) fn lost(call: &'static str) -> Self {
-        let message = "no token: nobody gets one any more".to_owned();
-        Self::invalid(call, message).unauthorized()
+        let message = "nobody gets one any more".to_owned();
+        Self::invalid(call, message).unauthorized().before(call)
     }
 
     pub(crate) fn transport(call: &'static str, error: &reqwest::Error) -> Self {
@@ -435,6 +436,8 @@ mod tests {
             let error = answered(status, body);
             assert_eq!(error.is_token_refused(), refused, "{status} {body}");
         }
+        let failed = answered(403, "no").before("poll");
+        assert!(failed.is_token_refused(), "{failed}");
         let bare = answered(401, r#"{"error":"INVALID_TOKEN"}"#).to_string();
         assert!(bare.ends_with("INVALID_TOKEN"), "{bare}");
     }

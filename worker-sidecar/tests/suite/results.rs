@@ -29,7 +29,7 @@ use worker_sidecar::{
 
 use crate::setup::{Running, SOON, Setup};
 
-fn spooled(mut config: Config, dir: &TempDir) -> Config {
+pub(crate) fn spooled(mut config: Config, dir: &TempDir) -> Config {
     config.spool = Some(SpoolConfig {
         dir: dir.path().join("spool"),
         limit: 1 << 20,
@@ -37,7 +37,7 @@ fn spooled(mut config: Config, dir: &TempDir) -> Config {
     config
 }
 
-async fn spools(running: &Running, results: usize) -> Result<()> {
+pub(crate) async fn spools(running: &Running, results: usize) -> Result<()> {
     eventually("results in the spool", SOON, async || {
         match running.sidecar.stats().spooled {
             n if n == results => Ok(()),

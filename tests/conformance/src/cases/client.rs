@@ -194,6 +194,14 @@ async fn handing_back(ctx: Ctx) -> anyhow::Result<()> {
     let name = registered(&ctx).await?;
     started(&ctx, &name).await?;
     let task = polled(&ctx, &name).await?;
+    // A hand-back is repeated only while it says so of the delivery that it ends.
+    let looked = async || -> anyhow::Result<_> {
+        let now = ctx.client().get_task(task.task_id()).await?;
+        let holder = now.worker_id().map(str::to_owned);
+        Ok((now.status(), holder, now.poll_count()))
+    };
+    let held_at = |poll| (TaskStatus::InProgress, Some("me".to_owned()), poll);
+    same!("looked at in work", looked().await?, held_at(1));
     let output = to_raw_value(&json!({ "at": 1 }))?;
     ctx.client()
         .update_task(&TaskResult {
@@ -201,7 +209,9 @@ async fn handing_back(ctx: Ctx) -> anyhow::Result<()> {
             ..result(&task, UpdateStatus::InProgress)
         })
         .await?;
+    same!("status once back", looked().await?.0, TaskStatus::Scheduled);
     let again = polled(&ctx, &name).await?;
+    same!("looked at in work again", looked().await?, held_at(2));
     same!("id", again.task_id(), task.task_id());
     same!("counts", (again.retry_count(), again.poll_count()), (0, 2));
     same!("first start", again.start_time(), task.start_time());
