@@ -125,6 +125,14 @@ pub(crate) fn next(
     }
 }
 
+/// What was refused for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Result,
+    /// It may have put the task back.
+    HandBack,
+}
+
 /// A report on its way.
 #[derive(Debug, Default)]
 pub(crate) struct Letter {
@@ -135,8 +143,8 @@ pub(crate) struct Letter {
     pub(crate) was_sent: bool,
     /// How many attempts have taken all the time they may.
     pub(crate) timeouts: u32,
-    /// Sent instead of a result that was refused for good.
-    is_instead: bool,
+    /// What it is sent instead of, refused for good.
+    instead_of: Option<Refused>,
     refusals: u32,
     failures: u32,
     /// What the server had done when it refused this the last time.
@@ -167,11 +175,22 @@ impl Letter {
     }
 
     /// What is sent instead of one that is refused for good.
-    pub(crate) fn instead(report: &Report, error: &Error) -> Self {
+    pub(crate) fn instead(report: &Report, error: &Error, is_hand_back: bool) -> Self {
+        let refused = if is_hand_back {
+            Refused::HandBack
+        } else {
+            Refused::Result
+        };
         Self {
-            is_instead: true,
+            instead_of: Some(refused),
+            was_sent: is_hand_back,
             ..Self::new(report.instead(&error.to_string()), None)
         }
+    }
+
+    /// Whether it would take the task from whoever may have it by now, were it sent twice.
+    pub(crate) fn is_hand_back(&self, report: &Report) -> bool {
+        report.goes_back() || self.instead_of == Some(Refused::HandBack)
     }
 
     /// What it says; none once it was removed.
@@ -209,7 +228,7 @@ impl Letter {
         self.failures = self.failures.saturating_add(1);
         let next = next(failure, others, self.refusals, self.failures, random);
         match next {
-            Next::Instead if self.is_instead => Next::GiveUp,
+            Next::Instead if self.instead_of.is_some() => Next::GiveUp,
             Next::Away(_) => {
                 self.failures -= 1;
                 next

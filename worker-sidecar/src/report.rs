@@ -333,9 +333,9 @@ impl Reporter {
                 return Tried::GivenUp;
             }
         };
-        let look = letter.was_sent && report.goes_back();
+        let is_hand_back = letter.is_hand_back(&report);
         on_time(&mut report);
-        let settled = if look {
+        let settled = if is_hand_back && letter.was_sent {
             self.is_settled(&report, metrics).await
         } else {
             Ok(false)
@@ -373,7 +373,7 @@ impl Reporter {
             Next::Instead => {
                 given_up(&report, &error, metrics);
                 letter.remove().await;
-                *letter = Letter::instead(&report, &error);
+                *letter = Letter::instead(&report, &error, is_hand_back);
             }
             Next::GiveUp => {
                 given_up(&report, &error, metrics);

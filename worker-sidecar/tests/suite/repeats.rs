@@ -335,3 +335,32 @@ async fn a_result_that_is_forbidden_keeps_no_other_waiting() -> Result<()> {
     spools(&running, 1).await?;
     running.end().await
 }
+
+/// What is sent instead of a hand-back would end the task for whoever has it by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_failure_is_sent_instead_of_a_hand_back_without_a_look_at_the_task() -> Result<()> {
+    let handler = Handler::start(|_| Reply::answer(503, "busy")).await?;
+    let server = Scripted::start(vec![task("i", 3600)], |sent| match &*sent.path {
+        "tasks/i" => Says::Refused(400),
+        _ => Says::Refused(503),
+    })
+    .await?;
+    let mut config = server.config(handler.port())?;
+    // One for polls: the server answers them, and so the refusal is the task's own.
+    config.slots = 2;
+    let running = Running::start(config)?;
+    eventually("given up", SOON, async || {
+        let (looks, held) = (server.sent("tasks/i").len(), running.sidecar.in_flight());
+        if looks >= 6 && held == 0 {
+            return Ok(());
+        }
+        Err(format!("{held} in flight, {looks} looks"))
+    })
+    .await?;
+    let updates = server.sent("tasks");
+    ensure!(
+        updates.len() == 1 && updates[0].body["status"] == "IN_PROGRESS",
+        "{updates:?}"
+    );
+    running.end().await
+}
