@@ -69,7 +69,6 @@ const CPU: &[(&str, f64)] = &[
     ("go", 0.33),
     ("java", 0.65),
     ("rust", 0.45),
-    ("rust-threads", 0.45),
     ("python", 0.06),
     (FLOOR, 1.35),
 ];
@@ -182,7 +181,7 @@ mod tests {
     #[test]
     fn nothing_measured_is_neither_met_nor_missed() {
         let bars = bars(&Results::default());
-        assert_eq!(bars.len(), 22);
+        assert_eq!(bars.len(), 21);
         assert!(bars.iter().all(|bar| bar.holds().is_none()));
     }
 

@@ -28,11 +28,6 @@ pub enum Kind {
     Floor,
     /// A worker on an SDK, one program.
     Sdk,
-    /// The same program on the runtime of the SDK's examples, with a thread for each core.
-    Threads {
-        /// Whose program.
-        of: &'static str,
-    },
     /// The same program with the SDK's own times of polling, which only light load and
     /// idleness depend on.
     Defaults {
@@ -89,13 +84,6 @@ pub const ALL: &[Contender] = &[
         name: "rust",
         kind: Kind::Sdk,
         settings: "conductor-sdk 0.2.0; 64 at once, current-thread runtime, poll interval 1 ms, poll time-out 5 s",
-        warm_up: 3_000,
-        measured: 15_000,
-    },
-    Contender {
-        name: "rust-threads",
-        kind: Kind::Threads { of: "rust" },
-        settings: "as rust, with the runtime of the SDK's examples, tokio's multi-threaded one",
         warm_up: 3_000,
         measured: 15_000,
     },
@@ -171,7 +159,7 @@ impl Contender {
         match self.kind {
             Kind::Sidecar(handler) => Some(handler),
             Kind::Floor => Some(HandlerKind::Rust),
-            Kind::Sdk | Kind::Threads { .. } | Kind::Defaults { .. } => None,
+            Kind::Sdk | Kind::Defaults { .. } => None,
         }
     }
 
@@ -181,7 +169,7 @@ impl Contender {
             Kind::Sidecar(_) => prepare::beside("worker-sidecar"),
             Kind::Floor => prepare::beside("bench-floor"),
             Kind::Sdk => prepare::sdk(self.name),
-            Kind::Threads { of } | Kind::Defaults { of } => prepare::sdk(of),
+            Kind::Defaults { of } => prepare::sdk(of),
         }
     }
 
@@ -191,7 +179,7 @@ impl Contender {
             Kind::Sidecar(HandlerKind::Rust) | Kind::Floor => None,
             Kind::Sidecar(HandlerKind::Python) => Some("python-handler"),
             Kind::Sdk => Some(self.name),
-            Kind::Threads { of } | Kind::Defaults { of } => Some(of),
+            Kind::Defaults { of } => Some(of),
         }
     }
 }

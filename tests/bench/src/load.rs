@@ -95,10 +95,8 @@ impl Running {
             .env("CONDUCTOR_SERVER_URL", conductor)
             .env("BENCH_TASK", work.types[0])
             .env("HANDLER_PORT", port.to_string());
-        match contender.kind {
-            Kind::Defaults { .. } => _ = command.env("BENCH_DEFAULTS", "1"),
-            Kind::Threads { .. } => _ = command.env("BENCH_THREADS", "1"),
-            _ => {}
+        if matches!(contender.kind, Kind::Defaults { .. }) {
+            command.env("BENCH_DEFAULTS", "1");
         }
         if matches!(contender.kind, Kind::Sidecar(_)) {
             let tasks: Vec<_> = work

@@ -21,18 +21,10 @@ fn number(name: &str) -> Result<usize, Error> {
         .map_err(|_| format!("{name} is {text:?}; set it to a number").into())
 }
 
-fn main() -> Result<(), Error> {
-    // One thread costs less; the SDK's examples have tokio's default.
-    let mut builder = match env::var_os("BENCH_THREADS") {
-        None => tokio::runtime::Builder::new_current_thread(),
-        Some(_) => tokio::runtime::Builder::new_multi_thread(),
-    };
-    builder.enable_all().build()?.block_on(work())
-}
-
-async fn work() -> Result<(), Error> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
     let takes = Duration::from_millis(u64::try_from(number("BENCH_MS")?)?);
-    let execute = move |_: Task| async move {
+    let work = move |_: Task| async move {
         let began = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_micros());
@@ -46,7 +38,7 @@ async fn work() -> Result<(), Error> {
         )])))
     };
     let mut handler = TaskHandler::new(Configuration::default())?;
-    let mut worker = FnWorker::new(env::var("BENCH_TASK")?, execute)
+    let mut worker = FnWorker::new(env::var("BENCH_TASK")?, work)
         .with_thread_count(number("BENCH_CONCURRENCY")?);
     // The poll's time-out can be set in the environment alone.
     if env::var_os("BENCH_DEFAULTS").is_none() {
