@@ -251,7 +251,7 @@ impl Line {
     /// Waits until it may poll, and takes the slots.
     async fn slots_to_poll_for(&self) -> (Vec<Slot>, InTheAir) {
         loop {
-            tokio::time::sleep_until(self.not_before).await;
+            until(self.not_before).await;
             self.nothing_in_the_way().await;
             if !self.slots.is_free(self.number) {
                 self.lane.metrics.queue_full();
@@ -390,6 +390,14 @@ impl Line {
     }
 }
 
+/// At once for a moment that has come: a timer would take until the next whole millisecond, and
+/// between two polls a task may wait.
+async fn until(moment: Instant) {
+    if moment > Instant::now() {
+        tokio::time::sleep_until(moment).await;
+    }
+}
+
 fn failed(error: &conductor_client::Error) -> Polled {
     Polled::Failed {
         unauthorized: error.kind() == Kind::Unauthorized,
@@ -416,6 +424,19 @@ pub(crate) fn readable_task(lane: &Lane, task: Result<Task, Malformed>) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_awaited_for_a_moment_that_has_come() {
+        // Within a millisecond, as moments are.
+        tokio::time::advance(Duration::from_micros(1500)).await;
+        let now = Instant::now();
+        assert!(until(now).now_or_never().is_some());
+        let later = now + Duration::from_millis(5);
+        assert!(until(later).now_or_never().is_none());
+        until(later).await;
+        assert!(Instant::now() >= later);
+    }
 
     /// What is said of a task that cannot be read goes into the log.
     #[test]
