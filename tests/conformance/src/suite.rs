@@ -1,12 +1,16 @@
 //! Running the cases: every server is started once, if any of its cases is to run.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use harness::Server;
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use tokio::{
     runtime::{Handle, Runtime},
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, watch},
 };
 
 use crate::{Ctx, Kind, cases, rows};
@@ -33,6 +37,12 @@ impl Case {
     /// Its name without the suite's: `polls::counts`.
     pub(crate) fn short(&self) -> &'static str {
         self.name.trim_start_matches("conformance::cases::")
+    }
+
+    /// Whether it has seconds to do something in, as a sidecar at its end has: the real servers'
+    /// starts take all of the machine meanwhile.
+    fn waits_for_starts(&self) -> bool {
+        self.short().starts_with("sidecar::")
     }
 
     /// Whether it moves megabytes, which keeps everything else from its work.
@@ -66,6 +76,9 @@ pub(crate) const TIMED: &[Kind] = &[
     Kind::Redis,
     Kind::Postgres,
 ];
+
+/// How many servers are on their way.
+static STARTING: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
 
 /// Held by the heavy case that runs, wherever it does.
 static HEAVY: Semaphore = Semaphore::const_new(1);
@@ -131,7 +144,12 @@ pub fn run() -> Conclusion {
                 .any(|t| !is_filtered_out(&arguments, t.name()))
         {
             let slot = slot.clone();
-            runtime.spawn(async move { slot.server().await.map(drop) });
+            STARTING.send_modify(|n| *n += 1);
+            runtime.spawn(async move {
+                let started = slot.server().await.map(drop);
+                STARTING.send_modify(|n| *n -= 1);
+                started
+            });
         }
         trials.extend(of_kind);
     }
@@ -148,6 +166,9 @@ fn trial(case: Case, slot: &Arc<Slot>, runtime: &Handle) -> Trial {
     let name = format!("{}::{}", slot.kind.as_str(), case.short());
     Trial::test(name, move || {
         runtime.block_on(async {
+            if case.waits_for_starts() {
+                STARTING.subscribe().wait_for(|n| *n == 0).await?;
+            }
             let _turn = slot.turn.acquire().await?;
             let _heavy = if case.is_heavy() {
                 Some(HEAVY.acquire().await?)
