@@ -46,6 +46,8 @@ pub(crate) const ALL: [Case; 4] = [
 
 const AT_WORK: usize = 64;
 const TAKES: Duration = Duration::from_secs(2);
+/// Where all must be under way at once after they were started one by one.
+const TAKES_LONGER: Duration = Duration::from_secs(6);
 const SOON: Duration = Duration::from_secs(60);
 
 /// What may come on top once everything has been used: the allocator's own rounding.
@@ -119,7 +121,7 @@ async fn away(suite: Arc<Suite>, stage: Stage) -> Result<()> {
     };
     let nothing = async |_: &Server, _: &Proxy, _: &[String]| Ok(());
     let mut rig = Rig::start(stage, &suite.programs, &setup, nothing).await?;
-    let mut ids = Rig::start_workflows(rig.server(), &rig.tasks[0], AT_WORK, TAKES).await?;
+    let mut ids = Rig::start_workflows(rig.server(), &rig.tasks[0], AT_WORK, TAKES_LONGER).await?;
     rig.at_work(AT_WORK).await?;
     rig.proxy.close().await;
     sleep(time).await;
@@ -127,9 +129,9 @@ async fn away(suite: Arc<Suite>, stage: Stage) -> Result<()> {
         rig.ledger()?.running() == 0,
         "all calls have ended meanwhile"
     );
-    ids.extend(Rig::start_workflows(rig.server(), &rig.tasks[0], AT_WORK, TAKES).await?);
+    ids.extend(Rig::start_workflows(rig.server(), &rig.tasks[0], AT_WORK, TAKES_LONGER).await?);
     rig.proxy.open().await?;
-    let fates = rig.fates(&ids, SOON + TAKES).await?;
+    let fates = rig.fates(&ids, SOON + TAKES_LONGER).await?;
     once_each(&fates)?;
     rig.stop().await
 }
@@ -144,7 +146,7 @@ async fn killed_while_away(suite: Arc<Suite>, stage: Stage) -> Result<()> {
     };
     let nothing = async |_: &Server, _: &Proxy, _: &[String]| Ok(());
     let mut rig = Rig::start(stage, &suite.programs, &setup, nothing).await?;
-    let ids = Rig::start_workflows(rig.server(), &rig.tasks[0], AT_WORK, TAKES).await?;
+    let ids = Rig::start_workflows(rig.server(), &rig.tasks[0], AT_WORK, TAKES_LONGER).await?;
     rig.at_work(AT_WORK).await?;
     rig.proxy.close().await;
     eventually("all results are on disk", SOON, async || {
