@@ -342,8 +342,7 @@ fn within_limits(course: Course<'_>, outcome: Outcome) -> Outcome {
     };
     let age = elapsed(task, first) + at.elapsed();
     let outcome = readable_by_the_server(unless_circling(outcome, age));
-    let waited = elapsed(task, task.scheduled_time()) + at.elapsed();
-    around_poll_timeout(outcome, task.poll_timeout_seconds(), waited)
+    around_poll_timeout(outcome, task.poll_timeout_seconds(), waited(task, at))
 }
 
 /// A task that fails the handler's way, attempt after attempt, and not once because it happened
