@@ -215,6 +215,7 @@ impl Crew {
                 .map(|t| TaskPolicy {
                     cap: t.concurrency,
                     exec_limit: None,
+                    rate_limit: None,
                 })
                 .collect(),
         });

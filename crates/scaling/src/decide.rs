@@ -353,12 +353,7 @@ fn choose(
     if lowered > 0 && current <= max && step < DOWN_BAND * f64::from(current) {
         return (current, Reason::Steady);
     }
-    // Pods that were never ready go first and do no work; of the ready ones only the idle go.
-    let busy = sample.ready.saturating_sub(sample.idle);
-    if lowered < busy && busy >= current {
-        return (current, Reason::HeldByBusyPods);
-    }
-    (lowered.max(busy).min(current), Reason::ScaledDown)
+    (lowered, Reason::ScaledDown)
 }
 
 /// Rounds up; what is above a whole number by a rounding error only is that number.

@@ -43,12 +43,23 @@ pub struct TaskPolicy {
     pub cap: Option<u32>,
     /// Conductor's `concurrentExecLimit` of the type, over all pods.
     pub exec_limit: Option<u32>,
+    /// Conductor's `rateLimitPerFrequency` of the type, over all pods.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// Most starts in a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Starts …
+    pub count: u32,
+    /// … within each such time.
+    pub window: Duration,
 }
 
 /// What is seen now. Growth is counted from the sample before.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sample {
-    /// The number of replicas that is asked for now.
+    /// Active pods that are asked for now: starting or ready, not leaving.
     pub current: u32,
     /// Pods that are ready and not about to leave.
     pub ready: u32,

@@ -14,7 +14,9 @@
 //!
 //! # Invariants
 //! - Pure: no IO, no clock, no randomness; time comes in as an [`Instant`].
-//! - Never lowers on missing or old data, never below the pods that are busy.
+//! - Never lowers on missing or old data.
+//! - It says how many pods should take work. Pods above that number take no more and go when
+//!   they are idle: who asks for the decision must see to that.
 //! - The same inputs give the same decision.
 
 mod decide;
@@ -24,6 +26,6 @@ mod state;
 mod window;
 
 pub use decide::decide;
-pub use input::{Instant, Policy, Sample, TaskPolicy, TaskSample};
+pub use input::{Instant, Policy, RateLimit, Sample, TaskPolicy, TaskSample};
 pub use output::{Decision, Reason, TaskTerms, Terms};
-pub use state::State;
+pub use state::{Memory, State, TaskMemory};

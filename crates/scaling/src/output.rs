@@ -24,7 +24,7 @@ pub enum Reason {
     ScaledDown,
     /// Fewer are needed, but not for long enough yet.
     HeldByWindow,
-    /// Fewer are needed, but the others are busy.
+    /// Fewer are needed, but the others are busy. Never decided here: said by who takes pods away.
     HeldByBusyPods,
     /// A queue size or a pod's statistics are missing or old: not lowered.
     StaleMetrics,
@@ -36,13 +36,17 @@ pub enum Reason {
     CappedByMaxReplicas,
     /// More wait than the task definition's `concurrentExecLimit` lets run.
     CappedByTaskLimit,
+    /// More wait than the task definition's rate limit lets start.
+    CappedByRateLimit,
+    /// More pods would get no more done: what the handlers wait for is saturated.
+    DownstreamSaturated,
     /// Fewer are needed than `minReplicas` allows.
     AtMinReplicas,
 }
 
 impl Reason {
     /// Every reason, for those who count them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Steady,
         Self::ScaledUp,
         Self::ScaledDown,
@@ -53,6 +57,8 @@ impl Reason {
         Self::ServerAway,
         Self::CappedByMaxReplicas,
         Self::CappedByTaskLimit,
+        Self::CappedByRateLimit,
+        Self::DownstreamSaturated,
         Self::AtMinReplicas,
     ];
 
@@ -69,6 +75,8 @@ impl Reason {
             Self::ServerAway => "ServerAway",
             Self::CappedByMaxReplicas => "CappedByMaxReplicas",
             Self::CappedByTaskLimit => "CappedByTaskLimit",
+            Self::CappedByRateLimit => "CappedByRateLimit",
+            Self::DownstreamSaturated => "DownstreamSaturated",
             Self::AtMinReplicas => "AtMinReplicas",
         }
     }
@@ -175,6 +183,12 @@ impl Decision {
             }
             Reason::CappedByTaskLimit => {
                 format!("{seen}, but concurrentExecLimit lets no more run at once")
+            }
+            Reason::CappedByRateLimit => {
+                format!("{seen}, but the task definition's rate limit lets no more start")
+            }
+            Reason::DownstreamSaturated => {
+                format!("{seen}, but more pods would get no more done")
             }
             Reason::AtMinReplicas => format!("{seen}, minReplicas keeps them"),
         };

@@ -32,6 +32,28 @@ pub(crate) struct TaskState {
     pub(crate) flows: Window<Flow>,
 }
 
+/// What is worth keeping when the operator restarts. Small; the windows are not part of it.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
+pub struct Memory {
+    /// Mean start-up, in seconds (T).
+    pub start_up_seconds: f64,
+    /// The task types, in the policy's order.
+    pub tasks: Vec<TaskMemory>,
+}
+
+/// What is kept of one task type.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
+pub struct TaskMemory {
+    /// Mean seconds a task holds the handler (S).
+    pub execution_seconds: f64,
+    /// From how many tasks it is known.
+    pub count: f64,
+}
+
 /// Slot-seconds between two samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Flow {
@@ -68,6 +90,44 @@ impl State {
             tasks: Vec::new(),
             blind_since: None,
             blind_raise: None,
+        }
+    }
+
+    /// What a restarted operator begins with where the one before left its memory. Numbers that
+    /// make no sense are left out.
+    pub fn restored(memory: &Memory, now: Instant) -> Self {
+        let sane = |x: f64| x.is_finite() && x > 0.0;
+        let mut state = Self::restarted(now);
+        if sane(memory.start_up_seconds) {
+            state.start_up = memory.start_up_seconds;
+        }
+        state.tasks = memory
+            .tasks
+            .iter()
+            .map(|task| {
+                let mut kept = TaskState::default();
+                if sane(task.execution_seconds) && sane(task.count) {
+                    kept.count = task.count;
+                    kept.executed = task.execution_seconds * task.count;
+                }
+                kept
+            })
+            .collect();
+        state
+    }
+
+    /// What to keep for [`State::restored`].
+    pub fn memory(&self) -> Memory {
+        Memory {
+            start_up_seconds: self.start_up,
+            tasks: self
+                .tasks
+                .iter()
+                .map(|task| TaskMemory {
+                    execution_seconds: task.execution_seconds(),
+                    count: task.count,
+                })
+                .collect(),
         }
     }
 }

@@ -118,37 +118,32 @@ fn no_work_goes_to_zero_but_not_before_a_window_is_full() {
 }
 
 #[test]
-fn busy_pods_are_not_taken_away() {
-    let (d, _) = run(
-        &policy(),
-        State::restarted(at(0)),
-        0,
-        30,
-        |_| {
-            let mut s = idle(10);
-            s.idle = 7;
-            s.tasks[0].running = 3;
-            s
-        },
-        10,
+fn a_restored_state_knows_what_was_learnt_and_lowers_nothing_at_once() {
+    // Tasks of 10 s, pods that start in 5 s.
+    let seen = |_| {
+        let mut s = busy(5, 0);
+        s.tasks[0].started = 10;
+        s.tasks[0].ended = 10;
+        s.started_up = vec![Duration::from_secs(5)];
+        s
+    };
+    let (_, state) = run(&policy(), State::restarted(at(0)), 0, 100, seen, 5);
+    let memory = state.memory();
+    let (d, restored) = run(&policy(), State::restored(&memory, at(0)), 0, 3, idle, 5);
+    assert!(d.iter().all(|d| d.replicas == 5), "{d:?}");
+    let again = restored.memory();
+    assert!((again.start_up_seconds - 5.0).abs() < 0.1, "{again:?}");
+    assert!(
+        (again.tasks[0].execution_seconds - 10.0).abs() < 0.5,
+        "{again:?}"
     );
-    assert_eq!(d.last().unwrap().replicas, 3);
-    let (d, _) = run(
-        &policy(),
-        State::restarted(at(0)),
-        0,
-        30,
-        |_| {
-            let mut s = idle(10);
-            s.idle = 0;
-            s.tasks[0].running = 10;
-            s
-        },
-        10,
-    );
+
+    let mut nonsense = memory;
+    nonsense.start_up_seconds = f64::NAN;
+    nonsense.tasks[0].execution_seconds = -1.0;
     assert_eq!(
-        (d.last().unwrap().replicas, d.last().unwrap().reason),
-        (10, Reason::HeldByBusyPods)
+        State::restored(&nonsense, at(0)).memory().start_up_seconds,
+        30.0
     );
 }
 
@@ -298,7 +293,7 @@ proptest! {
     ) {
         let policy = Policy {
             min, max, slots,
-            tasks: vec![TaskPolicy::default(), TaskPolicy { cap: Some(1), exec_limit: Some(20) }],
+            tasks: vec![TaskPolicy::default(), TaskPolicy { cap: Some(1), exec_limit: Some(20), ..TaskPolicy::default() }],
             ..policy()
         };
         let (mut state, mut now, mut current) = (State::restarted(at(0)), 0, 0);
@@ -311,8 +306,6 @@ proptest! {
             let known = sample.stats_complete
                 && (0..2).all(|i| sample.tasks.get(i).is_some_and(|t| t.queue.is_some()));
             prop_assert!(known || d.replicas >= current, "lowered blindly: {d:?}");
-            let busy = sample.ready - sample.idle;
-            prop_assert!(d.replicas >= current.min(busy), "took a busy pod: {d:?}");
             prop_assert!(d.replicas <= max.max(current), "above max: {d:?}");
             if d.replicas > current {
                 prop_assert!(d.replicas <= max);

@@ -170,6 +170,9 @@ fn auto(
     let unready = missing.saturating_add(ends.idle);
     let victims = victims(observed, &decided.idle, fewer.saturating_sub(unready));
     let lowered = have - fewer.min(unready.saturating_add(count(victims.len())));
+    if lowered == have {
+        return hold(Reason::HeldByBusyPods.as_str(), marks(observed, &[], have));
+    }
     // Marked first, lowered when the mark is seen here: then the ReplicaSet's controller,
     // which watches the same, has most likely seen it too.
     if victims.iter().all(|pod| pod.marked) {
@@ -249,6 +252,7 @@ fn policy(observed: &Observed, worker: &Worker, bounds: Bounds, round: &Round) -
                         None => limit,
                     }
                 }),
+                rate_limit: None,
             })
             .collect(),
     }
