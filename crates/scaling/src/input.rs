@@ -12,6 +12,14 @@ impl Instant {
         Self(since_start)
     }
 
+    /// The moment `seconds` after this one.
+    pub(crate) fn after(self, seconds: f64) -> Self {
+        Self(
+            self.0
+                .saturating_add(Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+        )
+    }
+
     /// Seconds from `earlier` to here; 0 where `earlier` is later.
     pub fn seconds_since(self, earlier: Self) -> f64 {
         self.0.saturating_sub(earlier.0).as_secs_f64()

@@ -19,9 +19,12 @@
 //!   they are idle: who asks for the decision must see to that.
 //! - The same inputs give the same decision.
 
+mod blind;
 mod decide;
+mod demand;
 mod input;
 mod output;
+mod saturation;
 mod state;
 mod window;
 

@@ -1,6 +1,6 @@
 //! What is remembered between decisions.
 
-use crate::{Instant, window::Window};
+use crate::{Instant, saturation::Saturation, window::Window};
 
 /// What is remembered between decisions. Opaque; it starts with [`State::restarted`].
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +30,7 @@ pub(crate) struct TaskState {
     pub(crate) unworkable: f64,
     pub(crate) backlog: Window<f64>,
     pub(crate) flows: Window<Flow>,
+    pub(crate) saturation: Saturation,
 }
 
 /// What is worth keeping when the operator restarts. Small; the windows are not part of it.
@@ -71,6 +72,7 @@ impl Default for TaskState {
             unworkable: 0.0,
             backlog: Window::default(),
             flows: Window::default(),
+            saturation: Saturation::default(),
         }
     }
 }
