@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use scaling::{Decision, Instant, Policy, Reason, Sample, State, TaskPolicy, TaskSample, decide};
+use scaling::{
+    Decision, Instant, Policy, RateLimit, Reason, Sample, State, TaskPolicy, TaskSample, decide,
+};
 
 const TICK: u64 = 5;
 
@@ -293,7 +295,14 @@ proptest! {
     ) {
         let policy = Policy {
             min, max, slots,
-            tasks: vec![TaskPolicy::default(), TaskPolicy { cap: Some(1), exec_limit: Some(20), ..TaskPolicy::default() }],
+            tasks: vec![
+                TaskPolicy::default(),
+                TaskPolicy {
+                    cap: Some(1),
+                    exec_limit: Some(20),
+                    rate_limit: Some(RateLimit { count: 10, window: Duration::ZERO }),
+                },
+            ],
             ..policy()
         };
         let (mut state, mut now, mut current) = (State::restarted(at(0)), 0, 0);
@@ -317,6 +326,51 @@ proptest! {
             prop_assert!(!d.message().is_empty());
             current = d.replicas;
             state = next;
+        }
+    }
+
+    /// A pool that is neither full nor empty, with the same numbers at each tick.
+    #[test]
+    fn nothing_changes_when_nothing_changes(
+        pods in 1u32..40, slots in 1u32..10, share in 0.05..1.0f64, execution in 0.05..300.0f64,
+        ticks in 200u64..300,
+    ) {
+        let policy = Policy { slots, ..policy() };
+        let running = (f64::from(pods * slots) * share).ceil();
+        let tasks = (running * 5.0 / execution).round();
+        let seen = |current: u32| {
+            let mut s = sample(current, Some(0));
+            s.tasks[0] = TaskSample {
+                queue: Some(0),
+                running: running as u32,
+                idle_slot: running < f64::from(current * slots),
+                started: tasks as u64,
+                ended: tasks as u64,
+                executing_seconds: running * 5.0,
+                occupied_seconds: running * 5.0,
+                ..TaskSample::default()
+            };
+            s
+        };
+        let (d, _) = run(&policy, State::restarted(at(0)), 0, ticks, seen, pods);
+        let settled = &d[100..];
+        prop_assert!(settled.iter().all(|x| x.replicas == settled[0].replicas), "{d:?}");
+        prop_assert!(f64::from(settled[0].replicas * slots) >= running, "{d:?}");
+    }
+
+    #[test]
+    fn time_may_stand_still_or_go_back(
+        samples in prop::collection::vec((any_sample(), 0u64..1000), 1..30),
+    ) {
+        let mut state = State::restarted(at(500));
+        for (sample, when) in samples {
+            let (d, next) = decide(&policy(), state, &sample, at(when));
+            prop_assert!(d.terms.want.is_finite() && d.replicas <= 50, "{d:?}");
+            let memory = next.memory();
+            prop_assert!(memory.start_up_seconds.is_finite());
+            prop_assert!(memory.tasks.iter().all(|t| t.execution_seconds.is_finite()));
+            state = State::restored(&memory, at(when));
+            state = decide(&policy(), state, &sample, at(when)).1;
         }
     }
 
