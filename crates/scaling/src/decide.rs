@@ -16,6 +16,9 @@ const SHORTEST_WINDOW: f64 = 30.0;
 const SHORTEST_HOLD: f64 = 15.0;
 /// Lowering by less than this share of the pods is not worth the restart that may follow.
 const DOWN_BAND: f64 = 0.1;
+/// A pod is taken away only where this share of another is not needed either: at the edge of a
+/// pod, noise alone would take it away and start it again.
+const SPARE: f64 = 0.3;
 /// New pods help only after T. Beyond this share of W the division by D − T is cut off.
 const LEAST_REMAINING: f64 = 0.15;
 /// Weight of one more start-up in the mean.
@@ -81,9 +84,10 @@ pub fn decide(
         .collect();
     let mut demands: Vec<Demand> = Vec::with_capacity(samples.len());
     for ((seen, task), policy) in samples.iter().zip(&mut state.tasks).zip(&policy.tasks) {
-        demand::observe(task, seen, &times, now, dt);
+        demand::observe(task, seen, policy, &times, now, dt);
         demands.push(demand::size(task, seen, policy, &times, now));
     }
+    let saturated = demands.iter().any(|demand| demand.saturated);
     let bound = demands.iter().find_map(|demand| demand.bound);
     compensate_for_start_up(&mut demands, policy, sample, &times);
     let terms = terms(policy, sample, &samples, &demands, &times);
@@ -102,6 +106,7 @@ pub fn decide(
             known: !queues_missing && sample.stats_complete,
             blind,
             bound,
+            saturated,
         };
         choose(policy, &state, sample, &found, now)
     };
@@ -121,16 +126,19 @@ fn compensate_for_start_up(
     sample: &Sample,
     times: &Times,
 ) {
-    let need: f64 = demands.iter().map(|d| d.terms.need).sum();
+    let sure: f64 = demands.iter().map(|d| d.sure).sum();
     let have = f64::from(sample.ready + sample.starting) * f64::from(policy.slots.max(1));
     let backlogged = demands.iter().any(|d| d.terms.drain > d.terms.load);
-    if need <= have || !backlogged {
+    if sure <= have || !backlogged {
         return;
     }
     let remaining = (times.drain - times.start_up).max(LEAST_REMAINING * times.wait);
-    let raised = have + (need - have) * (times.drain / remaining).max(1.0);
+    let raised = have + (sure - have) * (times.drain / remaining).max(1.0);
     for demand in demands {
-        demand.terms.need = (demand.terms.need * raised / need).min(demand.most);
+        let terms = &mut demand.terms;
+        terms.need = (demand.sure * raised / sure)
+            .min(demand.most)
+            .max(terms.need);
     }
 }
 
@@ -169,11 +177,7 @@ fn pods(terms: &Terms, policy: &Policy) -> f64 {
             want = want.max(t.need / f64::from(cap.max(1)));
         }
     }
-    if terms.queue > 0 || terms.running > 0 {
-        want.max(1.0)
-    } else {
-        want
-    }
+    want
 }
 
 struct Found<'a> {
@@ -183,6 +187,7 @@ struct Found<'a> {
     known: bool,
     blind: Option<u32>,
     bound: Option<Reason>,
+    saturated: bool,
 }
 
 /// From the pods wanted to the replicas asked for: windows and bounds.
@@ -195,7 +200,9 @@ fn choose(
 ) -> (u32, Reason) {
     let (min, max) = (policy.min.min(policy.max), policy.max);
     let current = sample.current;
-    let wanted = ceil(found.terms.want);
+    // One pod at least while there is something to do, or to find out.
+    let least = u32::from(found.terms.queue > 0 || found.terms.running > 0);
+    let wanted = ceil(found.terms.want).max(least);
     let target = wanted.max(found.blind.unwrap_or(0)).clamp(min, max);
 
     if target > current {
@@ -227,18 +234,22 @@ fn choose(
         return (current, Reason::StaleMetrics);
     }
     let times = found.times;
-    let enough = state
-        .wants
-        .within(now, times.hold)
-        .fold(found.terms.want, f64::max);
-    let lowered = ceil(enough).clamp(min, max);
+    let enough = if found.saturated {
+        found.terms.want
+    } else {
+        let wants = state.wants.within(now, times.hold);
+        wants.fold(found.terms.want, f64::max)
+    };
+    let lowered = ceil(enough).max(least).clamp(min, max);
     // After a start or restart the windows say nothing about the time before.
     let seen_long_enough = now.seconds_since(state.since) >= times.hold.max(times.window);
     if lowered >= current || !seen_long_enough {
         return (current, Reason::HeldByWindow);
     }
     let step = f64::from(current - lowered);
-    if lowered > 0 && current <= max && step < DOWN_BAND * f64::from(current) {
+    let needed = enough > f64::from(current) - 1.0 - SPARE && !found.saturated;
+    let little = step < DOWN_BAND * f64::from(current);
+    if lowered > 0 && current <= max && (needed || little) {
         return (current, Reason::Steady);
     }
     (lowered, Reason::ScaledDown)

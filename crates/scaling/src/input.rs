@@ -99,10 +99,15 @@ pub struct TaskSample {
     pub leaving: u32,
     /// A slot that may take this type is free and its last poll brought nothing.
     pub idle_slot: bool,
+    /// Growth of slot-seconds in which a slot that may take this type was free and its last
+    /// poll had brought nothing.
+    pub idle_seconds: f64,
     /// Growth of tasks started.
     pub started: u64,
     /// Growth of tasks ended, in whatever way.
     pub ended: u64,
+    /// Growth of the sum of their execution times, in seconds.
+    pub ended_seconds: f64,
     /// Growth of slot-seconds within the handler's calls, running ones included.
     pub executing_seconds: f64,
     /// Growth of slot-seconds from poll to report.

@@ -28,7 +28,12 @@ pub(crate) struct TaskState {
     pub(crate) count: f64,
     /// The part of the queue that free slots were seen not to take (U).
     pub(crate) unworkable: f64,
-    pub(crate) backlog: Window<f64>,
+    /// The same as it was when it was last proven.
+    pub(crate) proven: f64,
+    /// When it was last known why no slot is free, or one was.
+    pub(crate) explained: Option<Instant>,
+    /// Queue sizes.
+    pub(crate) queues: Window<f64>,
     pub(crate) flows: Window<Flow>,
     pub(crate) saturation: Saturation,
 }
@@ -60,6 +65,7 @@ pub struct TaskMemory {
 pub(crate) struct Flow {
     pub(crate) executing: f64,
     pub(crate) occupied: f64,
+    pub(crate) started: f64,
     pub(crate) seconds: f64,
 }
 
@@ -70,7 +76,9 @@ impl Default for TaskState {
             executed: 1.0,
             count: 1.0,
             unworkable: 0.0,
-            backlog: Window::default(),
+            proven: 0.0,
+            explained: None,
+            queues: Window::default(),
             flows: Window::default(),
             saturation: Saturation::default(),
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use scaling::{
-    Decision, Instant, Policy, RateLimit, Reason, Sample, State, TaskPolicy, TaskSample, decide,
+    Decision, Instant, Memory, Policy, RateLimit, Reason, Sample, State, TaskPolicy, TaskSample,
+    decide,
 };
 
 const TICK: u64 = 5;
@@ -144,8 +145,15 @@ fn a_restored_state_knows_what_was_learnt_and_lowers_nothing_at_once() {
     nonsense.start_up_seconds = f64::NAN;
     nonsense.tasks[0].execution_seconds = -1.0;
     assert_eq!(
-        State::restored(&nonsense, at(0)).memory().start_up_seconds,
-        30.0
+        State::restored(&nonsense, at(0)).memory(),
+        State::restored(
+            &Memory {
+                start_up_seconds: 30.0,
+                ..nonsense
+            },
+            at(0)
+        )
+        .memory(),
     );
 }
 
@@ -258,11 +266,11 @@ prop_compose! {
         running in 0u32..400, leaving in 0u32..50, idle_slot: bool,
         started in prop_oneof![0u64..1000, Just(u64::MAX)], ended in 0u64..1000,
         executing_seconds in prop_oneof![0.0..2000.0, Just(f64::NAN), Just(f64::INFINITY), Just(-1.0)],
-        extra in 0.0..500.0,
+        extra in 0.0..500.0, idle_seconds in prop_oneof![0.0..2000.0, Just(f64::NAN)],
     ) -> TaskSample {
         TaskSample {
-            queue, running, leaving, idle_slot, started, ended, executing_seconds,
-            occupied_seconds: executing_seconds + extra,
+            queue, running, leaving, idle_slot, idle_seconds, started, ended, executing_seconds,
+            occupied_seconds: executing_seconds + extra, ended_seconds: executing_seconds - 1.0,
         }
     }
 }
@@ -329,6 +337,11 @@ proptest! {
         }
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "small numbers of tasks"
+    )]
     /// A pool that is neither full nor empty, with the same numbers at each tick.
     #[test]
     fn nothing_changes_when_nothing_changes(

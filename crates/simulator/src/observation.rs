@@ -38,6 +38,9 @@ pub struct TaskObservation {
     pub leaving: u32,
     /// A slot that may take this type is idle.
     pub idle_slot: bool,
+    /// Integral of the idle slots that may take this type, in slot-seconds; 0 where the type
+    /// has a cap.
+    pub idle_seconds: f64,
     /// Executions started.
     pub started: u64,
     /// Executions ended.

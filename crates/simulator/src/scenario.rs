@@ -352,9 +352,7 @@ impl Scenario {
 
     /// True while nobody decides.
     pub(crate) fn is_down(&self, t: f64) -> bool {
-        self.restarts
-            .iter()
-            .any(|r| r.at <= t && t < r.at + r.down)
+        self.restarts.iter().any(|r| r.at <= t && t < r.at + r.down)
     }
 }
 

@@ -59,9 +59,7 @@ impl Workload {
         for (kind, of) in scenario.types.iter().enumerate() {
             drawn.add(of, kind, scenario.duration, seed);
         }
-        drawn
-            .tasks
-            .sort_by(|a, b| a.visible.total_cmp(&b.visible));
+        drawn.tasks.sort_by(|a, b| a.visible.total_cmp(&b.visible));
         let mut delayed: Vec<u32> = (0..)
             .zip(&drawn.tasks)
             .filter(|(_, task)| task.visible > task.appears)

@@ -191,9 +191,8 @@ impl<'a> World<'a> {
             let task = self.workload.tasks.get(self.next_task);
             let visible_at = task.map_or(f64::INFINITY, |t| t.visible);
             let delayed = self.workload.delayed.get(self.next_delayed);
-            let appears_at = delayed.map_or(f64::INFINITY, |n| {
-                self.workload.tasks[*n as usize].appears
-            });
+            let appears_at =
+                delayed.map_or(f64::INFINITY, |n| self.workload.tasks[*n as usize].appears);
             let event_at = self.events.next_at().unwrap_or(f64::INFINITY);
             let at = visible_at.min(appears_at).min(event_at);
             if at > until || at >= self.scenario.duration {
@@ -300,8 +299,7 @@ impl<'a> World<'a> {
             for n in 0..kinds {
                 let kind = (first + n) % kinds;
                 let cap = self.scenario.types[kind].slot_cap;
-                if self.queues[kind].would_give(self.now)
-                    && has_room(self.pool.get(pod), kind, cap)
+                if self.queues[kind].would_give(self.now) && has_room(self.pool.get(pod), kind, cap)
                 {
                     self.queues[kind].polling += delay;
                     self.start(pod, kind);

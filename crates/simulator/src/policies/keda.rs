@@ -85,7 +85,9 @@ impl Policy for Keda {
         if seen.now % POLLING != 0.0 {
             return replicas;
         }
-        let active = triggers.iter().any(|(usage, _)| usage.is_some_and(|u| u > 0.0));
+        let active = triggers
+            .iter()
+            .any(|(usage, _)| usage.is_some_and(|u| u > 0.0));
         let error = triggers.iter().any(|(usage, _)| usage.is_none());
         if active {
             if !error || replicas == 0 {

@@ -69,8 +69,10 @@ impl Ours {
                 running: now.running,
                 leaving: now.leaving,
                 idle_slot: now.idle_slot,
+                idle_seconds: now.idle_seconds - before.idle_seconds,
                 started: now.started - before.started,
                 ended: now.ended - before.ended,
+                ended_seconds: now.ended_seconds - before.ended_seconds,
                 executing_seconds: now.executing_seconds - before.executing_seconds,
                 occupied_seconds: now.occupied_seconds - before.occupied_seconds,
             });

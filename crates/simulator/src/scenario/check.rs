@@ -37,7 +37,12 @@ impl Scenario {
             pods.max >= 1 && pods.max <= 100_000,
             "1 to 100000",
         )?;
-        require("pods.min", pods.min, pods.min <= pods.max, "at most pods.max")?;
+        require(
+            "pods.min",
+            pods.min,
+            pods.min <= pods.max,
+            "at most pods.max",
+        )?;
         require(
             "pods.initial",
             pods.initial,
@@ -101,7 +106,12 @@ impl TaskType {
             ("rateLimit.count", self.rate_limit.map(|r| r.count)),
         ] {
             if let Some(value) = value {
-                require(&format!("{at}.{key}"), value, value >= 1, "1 or more, or leave it out")?;
+                require(
+                    &format!("{at}.{key}"),
+                    value,
+                    value >= 1,
+                    "1 or more, or leave it out",
+                )?;
             }
         }
         if let Some(r) = self.rate_limit {
@@ -316,7 +326,12 @@ fn span(at: &str, from: f64, to: f64) -> Checked {
 }
 
 fn share(key: &str, value: f64) -> Checked {
-    require(key, value, (0.0..=1.0).contains(&value), "a share from 0 to 1")
+    require(
+        key,
+        value,
+        (0.0..=1.0).contains(&value),
+        "a share from 0 to 1",
+    )
 }
 
 fn above_zero(key: &str, value: f64) -> Checked {

@@ -65,12 +65,18 @@ impl World<'_> {
             .queues
             .iter()
             .zip(sizes)
-            .map(|(queue, size)| {
+            .zip(&self.scenario.types)
+            .map(|((queue, size), of)| {
                 let executing = queue.executing_seconds(self.now);
                 TaskObservation {
                     queue: (!blind).then_some(size),
                     started: queue.started,
                     ended: queue.ended,
+                    idle_seconds: if of.slot_cap.is_none() {
+                        self.idle_seconds
+                    } else {
+                        0.0
+                    },
                     ended_seconds: queue.ended_seconds,
                     executing_seconds: executing,
                     occupied_seconds: executing + queue.polling,
