@@ -67,6 +67,8 @@ pub(crate) fn sample(
             task.ended += grown(ended);
             task.executing_seconds += seconds(|t| t.executing_seconds);
             task.occupied_seconds += seconds(|t| t.occupied_seconds);
+            task.idle_seconds += seconds(|t| t.idle_seconds);
+            task.ended_seconds += seconds(|t| t.execute_seconds.sum);
             polls += grown(|t| t.polls);
             errors += grown(|t| t.poll_errors);
             if pod.leaving {
@@ -121,6 +123,7 @@ mod tests {
             empty_polls: 0,
             poll_errors: 0,
             idle: in_flight == 0,
+            idle_seconds: 0.0,
             execute_seconds: Digest::default(),
             wait_seconds: Digest::default(),
         };

@@ -308,6 +308,7 @@ impl Sidecar {
         if !ask {
             return self.reporter.send(report, &held.air, metrics, hold).await;
         }
+        let began = Instant::now();
         let sent = self
             .reporter
             .send_and_ask(report, &held.air, metrics, hold)
@@ -316,7 +317,11 @@ impl Sidecar {
         if got == 0 {
             lane.set_flows(false);
         }
-        lane.tally.polled(got);
+        let idle = match sent {
+            Sent::Accepted(None) => began.elapsed(),
+            _ => Duration::ZERO,
+        };
+        lane.tally.polled(got, idle);
         sent
     }
 

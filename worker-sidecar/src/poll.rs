@@ -162,6 +162,22 @@ struct Landed {
     in_the_air: Option<InTheAir>,
 }
 
+/// An answer that takes no longer found its tasks waiting.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+impl Landed {
+    /// How long there was nothing to be had. Some servers hold a batch until it is full, so
+    /// what came late tells nothing but of a poll for one task.
+    fn idle(&self) -> Duration {
+        let took = self.at - self.began;
+        match &self.answer {
+            Ok(tasks) if tasks.is_empty() => took,
+            Ok(_) if self.ask.count == 1 => took.saturating_sub(AT_ONCE),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
 /// An answer that is later than its wait by this much is overdue.
 const OVERDUE: Duration = Duration::from_secs(2);
 
@@ -346,7 +362,7 @@ impl Line {
             Ok(tasks) => {
                 let got = tasks.len();
                 self.lane.metrics.polled(took, None);
-                self.lane.tally.polled(got);
+                self.lane.tally.polled(got, landed.idle());
                 self.gate.polled(got);
                 Polled::Tasks {
                     got,

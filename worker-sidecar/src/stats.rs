@@ -89,6 +89,9 @@ pub struct TaskStats {
     pub poll_errors: u64,
     /// A slot is free and the last poll brought nothing.
     pub idle: bool,
+    /// Seconds in which answered polls had found nothing.
+    #[serde(default)]
+    pub idle_seconds: f64,
     /// How long calls of the handler take.
     pub execute_seconds: Digest,
     /// How long tasks wait from being scheduled to their first start.
@@ -133,6 +136,7 @@ struct Counts {
     empty_polls: u64,
     poll_errors: u64,
     last_poll_empty: bool,
+    idle: Duration,
     execute: Sketch,
     wait: Sketch,
 }
@@ -206,6 +210,7 @@ impl Tally {
             empty_polls: 0,
             poll_errors: 0,
             last_poll_empty: false,
+            idle: Duration::ZERO,
             execute: Sketch::default(),
             wait: Sketch::default(),
         })))
@@ -215,9 +220,10 @@ impl Tally {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A poll brought so many tasks.
-    pub fn polled(&self, got: usize) {
+    /// A poll brought so many tasks, after there had been none for `idle`.
+    pub fn polled(&self, got: usize, idle: Duration) {
         let mut counts = self.counts();
+        counts.idle += idle;
         counts.polls += 1;
         counts.empty_polls += u64::from(got == 0);
         counts.last_poll_empty = got == 0;
@@ -313,6 +319,7 @@ impl Tally {
             empty_polls: counts.empty_polls,
             poll_errors: counts.poll_errors,
             idle: free && counts.last_poll_empty,
+            idle_seconds: counts.idle.as_secs_f64(),
             execute_seconds: digest(&counts.execute),
             wait_seconds: digest(&counts.wait),
         }
@@ -384,13 +391,15 @@ mod tests {
     async fn idle_means_a_free_slot_and_an_empty_poll() {
         let tally = Tally::new();
         assert!(!tally.stats("t", None, 1, true).idle, "not polled yet");
-        tally.polled(0);
+        tally.polled(0, Duration::from_secs(2));
         assert!(tally.stats("t", None, 1, true).idle);
         assert!(!tally.stats("t", None, 1, false).idle);
-        tally.polled(1);
+        tally.polled(1, Duration::from_secs(1));
         assert!(!tally.stats("t", None, 1, true).idle);
-        tally.polled(0);
+        tally.polled(0, Duration::ZERO);
         tally.poll_failed();
+        let idle = tally.stats("t", None, 1, true).idle_seconds;
+        assert!((idle - 3.0).abs() < 1e-9, "{idle}");
         assert!(!tally.stats("t", None, 1, true).idle);
     }
 
@@ -417,7 +426,7 @@ mod tests {
             "taskType": "greet", "slots": 8, "inFlight": 0, "oldestStart": null,
             "started": 0, "completed": 0, "failed": 0, "handedBack": 0, "deferred": 0,
             "executingSeconds": 0.0, "occupiedSeconds": 0.0,
-            "polls": 0, "emptyPolls": 0, "pollErrors": 0, "idle": false,
+            "polls": 0, "emptyPolls": 0, "pollErrors": 0, "idle": false, "idleSeconds": 0.0,
             "executeSeconds": {"count": 0, "sum": 0.0, "p50": 0.0, "p95": 0.0},
             "waitSeconds": {"count": 0, "sum": 0.0, "p50": 0.0, "p95": 0.0},
         });

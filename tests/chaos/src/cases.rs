@@ -101,12 +101,14 @@ async fn churn(server: &Server, task: &str, tasks: u64) -> Result<()> {
         })
         .await?;
     // Only a machine that does next to nothing takes longer: a minute and 1 ms a task.
-    eventually("all are done", SOON + Duration::from_millis(tasks), async || {
-        match embedded.counts().completed {
+    eventually(
+        "all are done",
+        SOON + Duration::from_millis(tasks),
+        async || match embedded.counts().completed {
             done if done >= wanted => Ok(()),
             done => Err(format!("{done} of {wanted}")),
-        }
-    })
+        },
+    )
     .await
 }
 
