@@ -251,25 +251,23 @@ impl Client {
     // === queues ===
 
     /// `GET /tasks/queue/sizes`: waiting tasks per queue, delayed ones included, running ones
-    /// not. Unknown queues are 0. Many queues go in as few requests as URLs allow.
+    /// not. Conductor says 0 of queues that it does not know; one that the answer leaves out is
+    /// left out here too. Many queues go in as few requests as URLs allow ([`queue_chunks`]).
     pub async fn queue_sizes(
         &self,
         queues: &[QueueName],
     ) -> Result<BTreeMap<QueueName, u64>, Error> {
         const CALL: &str = "queue_sizes";
-        let names: Vec<String> = queues.iter().map(ToString::to_string).collect();
-        let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
-        for chunk in chunks(&names) {
-            let query: Vec<_> = chunk.iter().map(|n| ("taskType", n.clone())).collect();
-            let part: BTreeMap<String, u64> =
+        let mut all = BTreeMap::new();
+        for chunk in queue_chunks(queues) {
+            let names: Vec<String> = chunk.iter().map(ToString::to_string).collect();
+            let query: Vec<_> = names.iter().map(|n| ("taskType", n.clone())).collect();
+            let sizes: BTreeMap<String, u64> =
                 self.get(CALL, &["tasks", "queue", "sizes"], &query).await?;
-            sizes.extend(part);
+            let answered = chunk.iter().zip(&names);
+            all.extend(answered.filter_map(|(q, name)| Some((q.clone(), *sizes.get(name)?))));
         }
-        Ok(queues
-            .iter()
-            .zip(&names)
-            .map(|(queue, name)| (queue.clone(), sizes.get(name).copied().unwrap_or(0)))
-            .collect())
+        Ok(all)
     }
 
     /// `GET /tasks/queue/size`: the same for one queue.
@@ -451,23 +449,29 @@ fn poll_query<'a>(worker_id: &str, domain: Option<&str>) -> Vec<(&'a str, String
     query
 }
 
-/// Splits names so that no request's query is longer than [`MAX_QUERY`]. Escaping makes a
-/// byte three at most.
-fn chunks(names: &[String]) -> Vec<&[String]> {
+/// Splits queues so that [`Client::queue_sizes`] asks for each part in one request, whose query
+/// is of at most 6 KB.
+pub fn queue_chunks(queues: &[QueueName]) -> Vec<&[QueueName]> {
     let mut chunks = Vec::new();
     let (mut from, mut length) = (0, 0);
-    for (i, name) in names.iter().enumerate() {
-        let cost = "taskType=&".len() + 3 * name.len();
+    for (i, queue) in queues.iter().enumerate() {
+        let cost = query_cost(queue);
         if i > from && length + cost > MAX_QUERY {
-            chunks.push(&names[from..i]);
+            chunks.push(&queues[from..i]);
             (from, length) = (i, 0);
         }
         length += cost;
     }
-    if from < names.len() {
-        chunks.push(&names[from..]);
+    if from < queues.len() {
+        chunks.push(&queues[from..]);
     }
     chunks
+}
+
+/// The most bytes that a queue takes in a query: escaping makes a byte three at most.
+fn query_cost(queue: &QueueName) -> usize {
+    let domain = queue.domain().map_or(0, |domain| domain.len() + 1);
+    "taskType=&".len() + 3 * (queue.task_type().len() + domain)
 }
 
 #[cfg(test)]
@@ -477,20 +481,22 @@ mod tests {
     #[test]
     fn many_queues_are_split_and_none_is_left_out() {
         assert!(
-            chunks(&[]).is_empty(),
+            queue_chunks(&[]).is_empty(),
             "no parameter at all is a 500 at the server"
         );
-        let names: Vec<String> = (0..1000).map(|i| format!("some_task_type_{i}")).collect();
-        let parts = chunks(&names);
+        let queues: Vec<QueueName> = (0..1000)
+            .map(|i| QueueName::new(format!("some_task_type_{i}"), (i % 2 == 0).then_some("gpu")))
+            .collect();
+        let parts = queue_chunks(&queues);
         assert!(parts.len() > 1);
-        assert_eq!(parts.concat(), names);
+        assert_eq!(parts.concat(), queues);
         for part in parts {
-            let length: usize = part.iter().map(|n| 10 + 3 * n.len()).sum();
+            let length: usize = part.iter().map(|q| 10 + 3 * q.to_string().len()).sum();
             assert!(length <= MAX_QUERY);
         }
-        let huge = vec!["x".repeat(MAX_QUERY)];
+        let huge = [QueueName::new("x".repeat(MAX_QUERY), None)];
         assert_eq!(
-            chunks(&huge).len(),
+            queue_chunks(&huge).len(),
             1,
             "one that is too long is still asked for"
         );

@@ -38,7 +38,7 @@ mod token;
 mod workflow;
 
 pub use base::{ApiBase, InvalidBase};
-pub use client::{BatchPoll, Client, LONG_POLL_MAX, MAX_BATCH};
+pub use client::{BatchPoll, Client, LONG_POLL_MAX, MAX_BATCH, queue_chunks};
 pub use connection::{Connection, Credentials, InvalidConnection, Pem};
 pub use error::{Error, Kind};
 pub use forward::{Forward, Forwarded};
