@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use crate::{
     controller::{self, Settings},
     metrics::Metrics,
+    sampling::Pace,
     worker::{Defaults, parse_duration},
 };
 
@@ -43,7 +44,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the controller; the same as no command
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Prints the resource definition as YAML
     Crd,
 }
@@ -77,6 +78,31 @@ struct RunArgs {
     /// How often queues and pods are looked at
     #[arg(long, env = "TICK", default_value = "5s", value_name = "DURATION")]
     tick: String,
+    /// Requests to each Conductor server in a second; queues that do not fit are read in turns
+    #[arg(
+        long,
+        env = "CONDUCTOR_REQUESTS_PER_SECOND",
+        default_value = "10",
+        value_name = "NUMBER"
+    )]
+    conductor_requests_per_second: String,
+    /// Sidecars asked for their statistics in a second, for each Conductor server; larger pools'
+    /// pods are asked in turns
+    #[arg(
+        long,
+        env = "SCRAPES_PER_SECOND",
+        default_value = "100",
+        value_name = "NUMBER"
+    )]
+    scrapes_per_second: String,
+    /// Pools of at most so many pods are asked whole at each look, whatever it comes to
+    #[arg(
+        long,
+        env = "SCRAPE_WHOLE_POOLS",
+        default_value = "50",
+        value_name = "PODS"
+    )]
+    scrape_whole_pools: String,
     /// Where /metrics, /healthz and /readyz are served
     #[arg(
         long,
@@ -103,7 +129,7 @@ struct RunArgs {
 struct Meant {
     namespace: Option<String>,
     defaults: Defaults,
-    tick: Duration,
+    pace: Pace,
     listen: SocketAddr,
     log_level: String,
     log_format: LogFormat,
@@ -131,7 +157,7 @@ pub fn main() -> ExitCode {
     let Args { command, run } = args;
     match command {
         None => start(run),
-        Some(Command::Run(run)) => start(run),
+        Some(Command::Run(run)) => start(*run),
         Some(Command::Crd) => {
             use std::io::Write as _;
             let made = api::crd_yaml().context("making the definition");
@@ -172,6 +198,9 @@ impl Meant {
             sidecar_image_pull_policy,
             watch_namespace,
             tick,
+            conductor_requests_per_second,
+            scrapes_per_second,
+            scrape_whole_pools,
             listen,
             log_level,
             log_format,
@@ -201,6 +230,24 @@ impl Meant {
         let tick = parse_duration(&tick)
             .filter(|t| (Duration::from_secs(1)..=Duration::from_secs(300)).contains(t))
             .ok_or_else(|| field.bad(format!("is {tick:?}")))?;
+        let rate = "a number from 0.1 to 100000, such as 10";
+        let pace = Pace {
+            tick,
+            requests_per_second: Field(
+                "--conductor-requests-per-second",
+                "CONDUCTOR_REQUESTS_PER_SECOND",
+                rate,
+            )
+            .read_rate(&conductor_requests_per_second)?,
+            scrapes_per_second: Field("--scrapes-per-second", "SCRAPES_PER_SECOND", rate)
+                .read_rate(&scrapes_per_second)?,
+            whole_pools: Field(
+                "--scrape-whole-pools",
+                "SCRAPE_WHOLE_POOLS",
+                "a number of pods, such as 50",
+            )
+            .read(&scrape_whole_pools, str::parse)?,
+        };
         let listen = Field("--listen", "LISTEN", "an address such as 0.0.0.0:8080")
             .read(&listen, str::parse)?;
         Field(
@@ -218,7 +265,7 @@ impl Meant {
                 sidecar_image,
                 sidecar_image_pull_policy,
             },
-            tick,
+            pace,
             listen,
             log_level,
             log_format,
@@ -236,6 +283,15 @@ impl Field {
             env: self.1,
             what,
             instead: self.2,
+        }
+    }
+
+    fn read_rate(&self, given: &str) -> Result<f64, BadValue> {
+        let rate: f64 = self.read(given, str::parse)?;
+        if (0.1..=100_000.0).contains(&rate) {
+            Ok(rate)
+        } else {
+            Err(self.bad(format!("is {given:?}")))
         }
     }
 
@@ -262,7 +318,7 @@ async fn serve(meant: Meant) -> anyhow::Result<()> {
     let Meant {
         namespace,
         defaults,
-        tick,
+        pace,
         listen,
         log_level: _,
         log_format: _,
@@ -280,7 +336,7 @@ async fn serve(meant: Meant) -> anyhow::Result<()> {
     let settings = Settings {
         namespace,
         defaults,
-        tick,
+        pace,
         instance: instance(),
     };
 
@@ -330,7 +386,13 @@ mod tests {
     #[test]
     fn defaults() {
         let meant = given(&["--sidecar-image=s"]).unwrap();
-        assert_eq!(meant.tick, Duration::from_secs(5));
+        let pace = Pace {
+            tick: Duration::from_secs(5),
+            requests_per_second: 10.0,
+            scrapes_per_second: 100.0,
+            whole_pools: 50,
+        };
+        assert_eq!(meant.pace, pace);
         assert_eq!(meant.namespace, None);
         assert_eq!(meant.defaults.conductor_url, None);
         assert_eq!(meant.listen.port(), 8080);
@@ -348,6 +410,12 @@ mod tests {
                 "--tick=0s",
                 "--tick (TICK) is \"0s\"; write a duration from 1s to 5m, such as 5s",
             ),
+            (
+                "--conductor-requests-per-second=0",
+                "CONDUCTOR_REQUESTS_PER_SECOND) is \"0\"; write a number from 0.1 to 100000",
+            ),
+            ("--scrapes-per-second=NaN", "such as 10"),
+            ("--scrape-whole-pools=-1", "a number of pods, such as 50"),
             ("--listen=8080", "0.0.0.0:8080"),
             ("--log-level=loud", "LOG_LEVEL"),
             ("--log-format=xml", "text or json"),
@@ -369,7 +437,7 @@ mod tests {
         let Some(Command::Run(run)) = args.command else {
             panic!("not run");
         };
-        assert_eq!(Meant::read(run).unwrap().defaults.sidecar_image, "s");
+        assert_eq!(Meant::read(*run).unwrap().defaults.sidecar_image, "s");
         let args = Args::try_parse_from(["operator", "crd"]).unwrap();
         assert!(matches!(args.command, Some(Command::Crd)));
     }

@@ -45,7 +45,7 @@ use crate::{
     error::Error,
     metrics::{Metrics, Outcome},
     references::References,
-    sampling::Sampling,
+    sampling::{Pace, Sampling},
     stores::{Guarded, Stores, key_of, labelled},
     worker::Defaults,
 };
@@ -60,8 +60,8 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// For what workers do not say.
     pub defaults: Defaults,
-    /// The time between two rounds of sampling.
-    pub tick: Duration,
+    /// How often queues and pods are looked at, and how much is asked.
+    pub pace: Pace,
     /// The operator's own name, for events.
     pub instance: String,
 }
@@ -91,7 +91,7 @@ pub async fn run(
     let Settings {
         namespace,
         defaults,
-        tick,
+        pace,
         instance,
     } = settings;
     let (workers, workers_writer) = reflector::store();
@@ -103,7 +103,7 @@ pub async fn run(
     let sampling = Arc::new(Sampling::new(
         stores.clone(),
         References::new(client.clone()),
-        tick,
+        pace,
         clock,
         wake.clone(),
     ));
@@ -113,7 +113,7 @@ pub async fn run(
         sampling: sampling.clone(),
         metrics,
         clock,
-        tick,
+        tick: pace.tick,
         instance,
         memories: Mutex::default(),
         failures: Mutex::default(),

@@ -129,6 +129,15 @@ pub fn is_alive(pod: &Pod) -> bool {
     owned && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Lower goes first when a `ReplicaSet` shrinks; 0 without it.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// A pod's cost of deletion, where one is written.
+pub fn deletion_cost(pod: &Pod) -> Option<i32> {
+    let annotations = pod.metadata.annotations.as_ref()?;
+    annotations.get(DELETION_COST)?.parse().ok()
+}
+
 /// The worker that an object is.
 pub fn key_of(meta: &ObjectMeta) -> Option<Key> {
     Some(Key {

@@ -21,11 +21,14 @@ use serde_json::{Value, json};
 
 use super::{
     Context,
-    observe::DELETION_COST,
     observed::{Applied, Key, Memory, Refused, Written},
     plan::{Event, Mark, Plan},
 };
-use crate::{FIELD_MANAGER, error::Error, stores::Guarded};
+use crate::{
+    FIELD_MANAGER,
+    error::Error,
+    stores::{DELETION_COST, Guarded},
+};
 
 /// How soon the status says that something was refused.
 const SOON: Duration = Duration::from_millis(200);

@@ -16,11 +16,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    stores::{Guarded, key_of},
+    stores::{Guarded, deletion_cost, key_of},
 };
-
-/// Lower goes first when a ReplicaSet shrinks; 0 without it.
-pub(super) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// All that a plan for this worker is made from.
 pub(super) fn observe(context: &Context, object: &Guarded) -> Result<Observed, Error> {
@@ -100,10 +97,6 @@ fn pods(context: &Context, key: &Key) -> Vec<LivePod> {
 
 fn pod(pod: &Pod) -> LivePod {
     let meta = &pod.metadata;
-    let cost = meta
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get(DELETION_COST)?.parse::<i32>().ok());
     LivePod {
         name: meta.name.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
@@ -111,7 +104,7 @@ fn pod(pod: &Pod) -> LivePod {
         ready_since: ready_since(pod),
         started: started(pod),
         terminating: meta.deletion_timestamp.is_some(),
-        marked: cost.is_some_and(|cost| cost < 0),
+        marked: deletion_cost(pod).is_some_and(|cost| cost < 0),
         trouble: trouble(pod),
     }
 }
@@ -190,6 +183,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::stores::DELETION_COST;
 
     #[test]
     fn a_pod_is_read() {

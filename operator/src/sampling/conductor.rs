@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use conductor_client::Client;
 use tokio::time::{Instant, timeout};
 
-use super::queues::{Failed, Sizes};
+use super::{failed::Failed, sizes::Sizes};
 use crate::references::{Identity, References, Resolved, Unresolved};
 
 /// How often the objects are read again that it refers to.
@@ -27,6 +27,11 @@ impl Conductor {
             client: None,
             again: None,
         }
+    }
+
+    /// Whose it is.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The client of the moment. Objects are waited for as long as `patience` lasts.
@@ -73,8 +78,7 @@ impl Conductor {
 
     /// Notes an answer: keys that are refused may have been changed.
     pub(super) fn note(&mut self, sizes: &Sizes) {
-        if let Err(failed) = sizes
-            && failed.is_unauthorized()
+        if sizes.are_unauthorized()
             && let Some(again) = &mut self.again
         {
             *again = Instant::now();
@@ -157,15 +161,8 @@ mod tests {
         Identity::of(&key, &worker)
     }
 
-    async fn sizes(conductor: &mut Conductor) -> Sizes {
-        let client = conductor.client(PATIENCE).await?;
-        let sizes = super::super::queues::sizes(&client, &[], PATIENCE).await;
-        conductor.note(&sizes);
-        sizes
-    }
-
-    fn failure(sizes: Sizes) -> (Failure, String) {
-        let failed = sizes.unwrap_err();
+    async fn failure(conductor: &mut Conductor) -> (Failure, String) {
+        let failed = conductor.client(PATIENCE).await.unwrap_err();
         (failed.kind(), failed.message().to_owned())
     }
 
@@ -190,9 +187,10 @@ mod tests {
         tokens.set(Auth::new("k", "another"));
         tokens.revoke();
         let client = conductor.client(PATIENCE).await.unwrap();
-        let refused = super::super::queues::sizes(&client, &ask, PATIENCE).await;
+        let error = client.queue_sizes(&ask).await.unwrap_err();
+        let refused = Sizes::none(&ask, &Failed::of(&error));
         conductor.note(&refused);
-        assert_eq!(failure(refused).0, Failure::Unauthorized);
+        assert!(refused.are_unauthorized());
         *answer.lock().unwrap() = (StatusCode::OK, secret("2", "k", "another"));
         let client = conductor.client(PATIENCE).await.unwrap();
         client.queue_sizes(&ask).await.unwrap();
@@ -228,10 +226,8 @@ mod tests {
         let mut conductor = Conductor::new(identity("http://127.0.0.1:9"), references);
         for (says, kind, message) in rows {
             *answer.lock().unwrap() = says;
-            assert_eq!(
-                failure(sizes(&mut conductor).await),
-                (kind, message.to_owned())
-            );
+            let said = failure(&mut conductor).await;
+            assert_eq!(said, (kind, message.to_owned()));
         }
         // It is looked at again at once.
         *answer.lock().unwrap() = (StatusCode::OK, secret("1", "k", "s"));

@@ -1,7 +1,7 @@
 //! What the sidecars say: `GET http://POD:2112/stats`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use scaling::Instant;
 use serde::Deserialize;
 
 use super::{Growth, PodReading, TaskReading};
-use crate::clock::Clock;
+use crate::{clock::Clock, stores::deletion_cost};
 
 /// How long a sidecar may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,6 +29,8 @@ const MAX_BODY: usize = 1024 * 1024;
 pub(super) struct Target {
     uid: String,
     address: SocketAddr,
+    /// It is about to go, so that what it has in work matters in each round.
+    leaving: bool,
 }
 
 impl Target {
@@ -38,8 +40,27 @@ impl Target {
         Some(Self {
             uid: pod.metadata.uid.clone()?,
             address: SocketAddr::new(ip, api::SIDECAR_PORT),
+            leaving: pod.metadata.deletion_timestamp.is_some()
+                || deletion_cost(pod).is_some_and(|cost| cost < 0),
         })
     }
+}
+
+/// How many pods of each pool are asked in one round: all, where the pool has at most `whole`
+/// pods or `at_most` suffices for everybody; else a fair share of `at_most`, and `whole` at
+/// least. `pools` are numbers of pods.
+pub(super) fn quotas(pools: &[usize], whole: usize, at_most: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..pools.len()).collect();
+    order.sort_by_key(|&i| pools[i]);
+    let mut quotas = vec![0; pools.len()];
+    let mut left = at_most;
+    for (done, i) in order.into_iter().enumerate() {
+        // What smaller pools do not need of their share is for the larger ones.
+        let share = left / (pools.len() - done);
+        quotas[i] = pools[i].min(share.max(whole));
+        left = left.saturating_sub(quotas[i]);
+    }
+    quotas
 }
 
 /// As much of `/stats` as is used. Whatever is missing is nothing: sidecars of other versions
@@ -95,7 +116,7 @@ pub(super) async fn ask(
     clock: Clock,
     patience: Duration,
 ) -> HashMap<String, Answer> {
-    // Those whose turn comes too late are others the next time.
+    // Those that are too late for `patience` are others the next time.
     fastrand::shuffle(&mut targets);
     stream::iter(targets)
         .map(
@@ -142,7 +163,13 @@ async fn ask_one(http: &reqwest::Client, address: SocketAddr) -> Result<Stats, S
 pub(super) struct Pods {
     known: BTreeMap<String, Known>,
     growth: BTreeMap<QueueName, Growth>,
-    asked: Option<Instant>,
+    /// When the first round began.
+    began: Option<Instant>,
+    /// When each pod had its last turn.
+    turns: HashMap<String, Instant>,
+    /// When the last round of turns was.
+    round: Instant,
+    rounds: u32,
 }
 
 #[derive(Debug)]
@@ -153,6 +180,36 @@ struct Known {
 }
 
 impl Pods {
+    /// The pods whose turn it is, `quota` of them: those that are leaving always, then those
+    /// whose last turn is the longest ago. Over a few rounds each has its turn, and what it
+    /// counted in between is not lost.
+    pub(super) fn take_turns(
+        &mut self,
+        mut pods: Vec<Target>,
+        quota: usize,
+        now: Instant,
+    ) -> Vec<Target> {
+        let rounds = pods.len().div_ceil(quota.max(1)).max(1);
+        self.rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        pods.sort_by(|a, b| {
+            let turn = |pod: &Target| self.turns.get(&pod.uid).copied();
+            b.leaving
+                .cmp(&a.leaving)
+                .then_with(|| turn(a).cmp(&turn(b)))
+        });
+        let leaving = pods.iter().filter(|pod| pod.leaving).count();
+        pods.truncate(quota.max(leaving));
+        self.turns
+            .extend(pods.iter().map(|pod| (pod.uid.clone(), now)));
+        self.round = now;
+        pods
+    }
+
+    /// In how many rounds each pod has its turn once.
+    pub(super) fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
     /// Notes the answers of those pods of `present` that gave one. What a pod counted stays
     /// counted when it has gone. The asking began at `asked`.
     pub(super) fn note(
@@ -161,28 +218,26 @@ impl Pods {
         answers: Vec<(String, Answer)>,
         asked: Instant,
     ) {
+        let present: HashSet<&String> = present.iter().collect();
         self.known.retain(|uid, _| present.contains(uid));
+        self.turns.retain(|uid, _| present.contains(uid));
         for (uid, Answer { at, stats }) in answers {
-            let before = self.known.get(&uid);
             let counters = stats.counters();
-            match before {
-                Some(known) if known.started_at == stats.started_at => {
-                    for (queue, count) in &counters {
-                        let earlier = known.counters.get(queue).copied().unwrap_or_default();
-                        self.growth
-                            .entry(queue.clone())
-                            .or_default()
-                            .add(&count.since(&earlier));
-                    }
-                }
-                // It started since the last round: all that it counts is new. Another one is
-                // new to this operator only.
-                _ if stats.is_younger_than(self.asked, at) => {
-                    for (queue, count) in &counters {
-                        self.growth.entry(queue.clone()).or_default().add(count);
-                    }
-                }
-                _ => {}
+            let none = BTreeMap::new();
+            let before = match self.known.get(&uid) {
+                Some(known) if known.started_at == stats.started_at => Some(&known.counters),
+                // It started again: all that it counts is new.
+                Some(_) => Some(&none),
+                // All of it is new too where it started since there were rounds. What counted
+                // before that is new to this operator only.
+                None => stats.is_younger_than(self.began, at).then_some(&none),
+            };
+            for (queue, count) in before.iter().flat_map(|_| &counters) {
+                let earlier = before.and_then(|b| b.get(queue)).copied();
+                self.growth
+                    .entry(queue.clone())
+                    .or_default()
+                    .add(&count.since(&earlier.unwrap_or_default()));
             }
             let known = Known {
                 reading: stats.reading(at),
@@ -191,14 +246,24 @@ impl Pods {
             };
             self.known.insert(uid, known);
         }
-        self.asked = Some(asked);
+        self.began.get_or_insert(asked);
     }
 
     /// The pods' last readings.
     pub(super) fn readings(&self) -> BTreeMap<String, PodReading> {
         self.known
             .iter()
-            .map(|(uid, known)| (uid.clone(), known.reading.clone()))
+            .map(|(uid, known)| {
+                let mut reading = known.reading.clone();
+                let turn = self.turns.get(uid).copied();
+                reading.earlier = turn.is_some_and(|turn| turn < self.round);
+                if reading.earlier {
+                    for task in reading.tasks.values_mut() {
+                        task.idle = false;
+                    }
+                }
+                (uid.clone(), reading)
+            })
             .collect()
     }
 
@@ -209,11 +274,11 @@ impl Pods {
 }
 
 impl Stats {
-    fn is_younger_than(&self, asked: Option<Instant>, now: Instant) -> bool {
+    fn is_younger_than(&self, began: Option<Instant>, now: Instant) -> bool {
         let age = self.observed_at.saturating_sub(self.started_at).max(0);
         let age = Duration::from_millis(age.unsigned_abs()).as_secs_f64();
         // The pod's own clock on both sides: clocks of nodes differ.
-        asked.is_some_and(|asked| age <= now.seconds_since(asked))
+        began.is_some_and(|began| age <= now.seconds_since(began))
     }
 
     fn counters(&self) -> BTreeMap<QueueName, Growth> {
@@ -242,6 +307,7 @@ impl Stats {
             at,
             in_flight: self.in_flight,
             draining: self.draining,
+            earlier: false,
             tasks: self
                 .tasks
                 .iter()
@@ -343,6 +409,87 @@ mod tests {
         pods.note(&["a".to_owned()], answers, at(10));
         assert_eq!(pods.readings()["a"].at, at(11));
         assert_eq!(ended(&mut pods), 9);
+    }
+
+    fn targets(n: usize) -> Vec<Target> {
+        let target = |i| Target {
+            uid: format!("uid-{i}"),
+            address: "127.0.0.1:2112".parse().unwrap(),
+            leaving: false,
+        };
+        (0..n).map(target).collect()
+    }
+
+    #[test]
+    fn small_pools_are_asked_whole_and_large_ones_share_what_is_left() {
+        for (pools, at_most, expected) in [
+            (vec![], 500, vec![]),
+            (vec![10, 300, 7], 500, vec![10, 300, 7]),
+            (vec![10, 2000, 50], 500, vec![10, 440, 50]),
+            (vec![2000, 60, 300], 500, vec![220, 60, 220]),
+            // Too little for everybody: the small ones are whole all the same.
+            (vec![50; 4], 100, vec![50; 4]),
+            (vec![1000, 40], 10, vec![50, 40]),
+        ] {
+            assert_eq!(quotas(&pools, 50, at_most), expected, "{pools:?}");
+        }
+    }
+
+    #[test]
+    fn each_pod_has_its_turn_and_those_that_leave_have_it_always() {
+        let mut pods = Pods::default();
+        let mut asked: HashMap<String, u32> = HashMap::new();
+        for second in 0..10 {
+            let mut all = targets(20);
+            all[7].leaving = true;
+            for target in pods.take_turns(all, 5, at(second)) {
+                *asked.entry(target.uid).or_default() += 1;
+            }
+            assert_eq!(pods.rounds(), 4);
+        }
+        assert_eq!(asked.remove("uid-7"), Some(10));
+        assert_eq!(asked.len(), 19);
+        let least = asked.values().min().unwrap();
+        let most = asked.values().max().unwrap();
+        assert!(most - least <= 1, "{asked:?}");
+        // A pod that is new goes before all that had a turn.
+        let turn = pods.take_turns(targets(21), 1, at(10));
+        assert_eq!(turn[0].uid, "uid-20");
+        // Each, where that is no burden.
+        assert_eq!(pods.take_turns(targets(3), 5, at(11)).len(), 3);
+        assert_eq!(pods.rounds(), 1);
+    }
+
+    #[test]
+    fn a_pod_whose_turn_is_past_is_not_known_to_be_idle() {
+        let mut pods = Pods::default();
+        let uids = ["uid-0".to_owned(), "uid-1".to_owned()];
+        for second in 1..3 {
+            let turn = pods.take_turns(targets(2), 1, at(second));
+            let answer = Answer {
+                at: at(second),
+                stats: stats(0, 100, 9),
+            };
+            pods.note(&uids, vec![(turn[0].uid.clone(), answer)], at(second));
+        }
+        let readings = pods.readings();
+        let idle = |uid: &str| readings[uid].tasks.values().any(|task| task.idle);
+        assert!(readings["uid-0"].earlier && !idle("uid-0"));
+        assert!(!readings["uid-1"].earlier && idle("uid-1"));
+        assert_eq!(readings["uid-0"].in_flight, 1);
+    }
+
+    #[test]
+    fn what_a_pod_counts_until_its_first_turn_and_over_a_restart_is_not_lost() {
+        let mut pods = Pods::default();
+        pods.note(&[], Vec::new(), at(0));
+        for second in [5, 10, 15] {
+            pods.note(&["a".to_owned()], Vec::new(), at(second));
+        }
+        assert_eq!(note(&mut pods, Some(stats(0, 19, 9)), 20), 9);
+        // It started again right after that, and its next turn comes late.
+        pods.note(&["a".to_owned()], Vec::new(), at(25));
+        assert_eq!(note(&mut pods, Some(stats(21_000, 18, 4)), 40), 4);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use conductor_client::QueueName;
-use scaling::Instant;
+use scaling::{Instant, RateLimit};
 
 /// What one tick brought to light about one worker.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -12,10 +12,14 @@ pub struct Round {
     pub at: Instant,
     /// The worker's queues.
     pub queues: BTreeMap<QueueName, QueueReading>,
-    /// `concurrentExecLimit` by task type, where there is one.
-    pub limits: BTreeMap<String, u32>,
+    /// The limits by task type, where its definition was read.
+    pub limits: BTreeMap<String, Limits>,
+    /// Who polls the queues beside this operator's pods, where somebody was seen.
+    pub pollers: BTreeMap<QueueName, Pollers>,
     /// The worker's pods by UID: their last readings, each with its own time.
     pub pods: BTreeMap<String, PodReading>,
+    /// In how many rounds each of a large pool's pods is asked once; 0 or 1: in each.
+    pub pods_rounds: u32,
     /// Growth of the pods' counters since the round before was taken.
     pub growth: BTreeMap<QueueName, Growth>,
 }
@@ -27,6 +31,27 @@ pub struct QueueReading {
     pub size: Option<(Instant, u64)>,
     /// Why it cannot be read now.
     pub failing: Option<Unavailable>,
+    /// In how many rounds it is read once, where a server's requests do not suffice for each;
+    /// 0 where it is not known yet.
+    pub rounds: u32,
+}
+
+/// The limits of a task definition, over all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// `concurrentExecLimit`: most tasks that run at once.
+    pub at_once: Option<u32>,
+    /// `rateLimitPerFrequency`: most tasks that start in a while.
+    pub rate: Option<RateLimit>,
+}
+
+/// Who else polls a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pollers {
+    /// Their worker ids, sorted; an empty one for those who give none.
+    pub names: Vec<String>,
+    /// When one of them polled last, in milliseconds since the epoch, by the server's clock.
+    pub last_poll: i64,
 }
 
 /// Why, and since when, something cannot be read.
@@ -92,6 +117,9 @@ pub struct PodReading {
     pub in_flight: u32,
     /// It is shutting down.
     pub draining: bool,
+    /// It is of an earlier round, since its turn did not come: it says roughly how much is done,
+    /// and no longer who is idle.
+    pub earlier: bool,
     /// The task types.
     pub tasks: BTreeMap<QueueName, TaskReading>,
 }

@@ -42,8 +42,10 @@ fn tasks(observed: &Observed, worker: &Worker, round: &Round, now: Now) -> Vec<T
 
 /// A queue's size, if it is not too old.
 pub(super) fn size(observed: &Observed, round: &Round, queue: &QueueName, now: Now) -> Option<u64> {
-    let (at, size) = round.queues.get(queue)?.size?;
-    (!is_stale(now.clock.seconds_since(at), observed.tick)).then_some(size)
+    let reading = round.queues.get(queue)?;
+    let (at, size) = reading.size?;
+    let age = now.clock.seconds_since(at);
+    (!is_stale(age, observed.tick, reading.rounds)).then_some(size)
 }
 
 /// What a decision was made from.

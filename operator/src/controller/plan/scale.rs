@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use scaling::{Policy, Reason, Sample, State, TaskPolicy, TaskSample};
+use scaling::{Policy, RateLimit, Reason, Sample, State, TaskPolicy, TaskSample};
 
 use super::{Mark, same_template};
 use crate::{
     controller::observed::{Decided, LiveDeployment, LivePod, Memory, Now, Observed},
-    sampling::{PodReading, Round},
-    worker::{Bounds, Scale, Worker},
+    sampling::{Limits, PodReading, Round},
+    worker::{Bounds, Scale, Task, Worker},
 };
 
 /// What was found.
@@ -29,9 +29,16 @@ pub(super) struct Scaled {
     pub(super) marks: Vec<Mark>,
 }
 
-/// Whether a reading is too old to act on: three rounds have passed without a newer one.
-pub(super) fn is_stale(age_seconds: f64, tick: Duration) -> bool {
-    age_seconds > 3.0 * tick.as_secs_f64()
+/// What is read in turns may be as old as it takes to come round three times, but not older
+/// than this, in seconds: a burst may have come and gone since.
+const OLDEST: f64 = 60.0;
+
+/// Whether a reading is too old to act on: its turn has come three times without a newer one.
+/// It comes once in so many rounds.
+pub(super) fn is_stale(age_seconds: f64, tick: Duration, rounds: u32) -> bool {
+    let of_each_round = 3.0 * tick.as_secs_f64();
+    let of_turns = of_each_round * f64::from(rounds.max(1));
+    age_seconds > of_turns.min(OLDEST.max(of_each_round))
 }
 
 /// The replicas that are asked for now; none where there is no Deployment.
@@ -233,6 +240,13 @@ fn decide(
 }
 
 fn policy(observed: &Observed, worker: &Worker, bounds: Bounds, round: &Round) -> Policy {
+    // A limit is for all workers of a queue together.
+    let of = |task: &Task, limit: u32| match observed.shared.get(&task.queue) {
+        Some(share) => part(limit.into(), share.own, share.all)
+            .try_into()
+            .unwrap_or(limit),
+        None => limit,
+    };
     Policy {
         max_wait: bounds.max_wait,
         drain_within: bounds.drain_within,
@@ -244,18 +258,20 @@ fn policy(observed: &Observed, worker: &Worker, bounds: Bounds, round: &Round) -
             .iter()
             .map(|task| TaskPolicy {
                 cap: task.concurrency,
-                exec_limit: round.limits.get(task.queue.task_type()).map(|&limit| {
-                    match observed.shared.get(&task.queue) {
-                        Some(share) => part(limit.into(), share.own, share.all)
-                            .try_into()
-                            .unwrap_or(limit),
-                        None => limit,
-                    }
+                exec_limit: limits(round, task).at_once.map(|n| of(task, n)),
+                rate_limit: limits(round, task).rate.map(|rate| RateLimit {
+                    count: of(task, rate.count),
+                    ..rate
                 }),
-                rate_limit: None,
             })
             .collect(),
     }
+}
+
+/// The limits of a task's definition; none where it was not read yet.
+pub(super) fn limits(round: &Round, task: &Task) -> Limits {
+    let read = round.limits.get(task.queue.task_type());
+    read.copied().unwrap_or_default()
 }
 
 fn sample(
@@ -333,7 +349,8 @@ fn task_sample(
             Some(share) => part(size, share.own, share.all),
             None => size,
         };
-        (!is_stale(now.clock.seconds_since(at), observed.tick)).then_some(size)
+        let age = now.clock.seconds_since(at);
+        (!is_stale(age, observed.tick, reading.rounds)).then_some(size)
     });
     TaskSample {
         queue,
@@ -390,13 +407,14 @@ fn reading<'a>(
     now: Now,
 ) -> Option<&'a PodReading> {
     let reading = round.pods.get(&pod.uid)?;
-    (!is_stale(now.clock.seconds_since(reading.at), observed.tick)).then_some(reading)
+    let age = now.clock.seconds_since(reading.at);
+    (!is_stale(age, observed.tick, round.pods_rounds)).then_some(reading)
 }
 
 fn is_idle(pod: &LivePod, reading: Option<&PodReading>) -> bool {
     !pod.terminating
         && pod.ready_since.is_some()
-        && reading.is_some_and(|r| r.in_flight == 0 && !r.draining)
+        && reading.is_some_and(|r| r.in_flight == 0 && !r.draining && !r.earlier)
 }
 
 /// The idle pods of the last round.

@@ -404,7 +404,8 @@ fn metrics(
         return;
     }
     // A pod that has just got ready will be asked at the next tick.
-    let patience = 3.0 * observed.tick.as_secs_f64();
+    let turns = f64::from(round.pods_rounds.max(1));
+    let patience = 3.0 * observed.tick.as_secs_f64() * turns;
     let silent = readings(observed, round, now).find(|(pod, reading)| {
         let ready_for = pod.ready_since.map(|since| now.wall.duration_since(since));
         reading.is_none()

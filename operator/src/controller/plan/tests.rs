@@ -158,7 +158,7 @@ impl World {
         let size = Some((at, waiting));
         let reading = QueueReading {
             size,
-            failing: None,
+            ..QueueReading::default()
         };
         self.observed.round = Some(Round {
             at,
@@ -193,7 +193,12 @@ impl World {
         });
         let at = |age| Instant::at(Duration::from_secs(self.seconds - age));
         let size = age.map(|age| (at(age), 0));
-        let queues = [(queue(), QueueReading { size, failing })].into();
+        let reading = QueueReading {
+            size,
+            failing,
+            rounds: 1,
+        };
+        let queues = [(queue(), reading)].into();
         self.observed.round.as_mut().unwrap().queues = queues;
     }
 
