@@ -25,8 +25,10 @@ mod demand;
 mod input;
 mod output;
 mod saturation;
+mod sentence;
 mod state;
 mod window;
+pub mod words;
 
 pub use decide::decide;
 pub use input::{Instant, Policy, RateLimit, Sample, TaskPolicy, TaskSample};

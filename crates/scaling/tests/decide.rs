@@ -88,7 +88,7 @@ fn from_zero_to_all_that_is_needed_in_one_step() {
     // 1000 tasks of 1 s in 36 s: 28 slots; a pod needs 30 s of these, so 9 s are left: 111 slots.
     assert_eq!((d.replicas, d.reason), (28, Reason::ScaledUp));
     assert!(
-        d.message().contains("0 → 28 pods: 1000 tasks wait"),
+        d.message().contains("0 → 28 pods: 1,000 tasks wait"),
         "{}",
         d.message()
     );

@@ -58,22 +58,9 @@ pub(super) fn terms(decision: &Decision) -> ScalingTerms {
         want: rounded(terms.want),
         backlog: rounded(terms.backlog),
         running: terms.running,
-        execution_seconds: rounded(execution_seconds(decision)),
+        execution_seconds: rounded(terms.execution_seconds()),
         start_up_seconds: rounded(terms.start_up_seconds),
     }
-}
-
-fn execution_seconds(decision: &Decision) -> f64 {
-    let tasks = &decision.terms.tasks;
-    let backlog: f64 = tasks.iter().map(|t| t.backlog).sum();
-    // Without a backlog each weighs the same.
-    let weight = |own: f64| if backlog > 0.0 { own } else { 1.0 };
-    let all: f64 = tasks.iter().map(|t| weight(t.backlog)).sum();
-    let sum: f64 = tasks
-        .iter()
-        .map(|t| weight(t.backlog) * t.execution_seconds)
-        .sum();
-    if all > 0.0 { sum / all } else { 0.0 }
 }
 
 /// To what is worth reading; what fades away then becomes still.
