@@ -6,17 +6,20 @@
 mod connection;
 mod duration;
 mod env;
+mod schedule;
 mod template;
 
 use std::time::Duration;
 
 use api::{ConductorWorkerSpec, LogFormat, LogLevel, Mode, Payload, Resources};
 use conductor_client::{ApiBase, QueueName};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub use connection::Connection;
 pub use duration::{parse_duration, write_duration};
 pub use env::{MOUNT, SPOOL_MOUNT, local_api};
+pub use schedule::{Floor, Schedule};
 
 /// D/W where only `drainWithin` is written.
 const DRAIN_SHARE: f64 = 0.6;
@@ -47,6 +50,8 @@ pub struct Worker {
     pub sidecar: Sidecar,
     /// Who decides the number of pods, and how.
     pub scale: Scale,
+    /// Times at which more pods are kept.
+    pub schedules: Vec<Schedule>,
     /// Run nothing.
     pub suspend: bool,
     /// How long a pod may take to end.
@@ -204,6 +209,7 @@ impl Worker {
         template::check_volumes(template, &connection)?;
         let grace = template::parse_grace(template, &tasks)?;
         let scale = parse_scale(scaling, *replicas, &tasks)?;
+        let schedules = parse_schedules(scaling)?;
         let sidecar = parse_sidecar(sidecar.clone().unwrap_or_default(), defaults)?;
         Ok(Self {
             connection,
@@ -212,18 +218,37 @@ impl Worker {
             handler,
             sidecar,
             scale,
+            schedules,
             suspend: *suspend,
             grace,
             template: template.0.clone(),
         })
     }
 
-    /// What decisions keep to; none where nothing is decided.
+    /// What decisions keep to, at any time; none where nothing is decided.
     pub fn bounds(&self) -> Option<Bounds> {
         match self.scale {
             Scale::Auto(bounds) | Scale::Recommend { bounds, .. } => Some(bounds),
             Scale::External { .. } => None,
         }
+    }
+
+    /// The schedule that keeps more pods now than `minReplicas` does, where one holds.
+    pub fn floor(&self, now: Timestamp) -> Option<Floor<'_>> {
+        let min = self.bounds()?.min;
+        let holding = self.schedules.iter().filter(|s| s.min > min);
+        let floors = holding.filter_map(|schedule| {
+            let until = schedule.holds_until(now)?;
+            Some(Floor { schedule, until })
+        });
+        floors.max_by_key(|floor| (floor.schedule.min, floor.until))
+    }
+
+    /// What decisions keep to now.
+    pub fn bounds_at(&self, now: Timestamp) -> Option<Bounds> {
+        let bounds = self.bounds()?;
+        let min = self.floor(now).map_or(bounds.min, |f| f.schedule.min);
+        Some(Bounds { min, ..bounds })
     }
 }
 
@@ -307,6 +332,7 @@ fn parse_scale(
         max_replicas,
         max_wait,
         drain_within,
+        schedules: _,
     } = scaling;
     let max_wait = optional_duration(max_wait.as_deref(), "scaling.maxWait")?;
     let drain_within = optional_duration(drain_within.as_deref(), "scaling.drainWithin")?;
@@ -368,6 +394,16 @@ fn parse_scale(
             replicas: wanted()?,
         }),
     }
+}
+
+fn parse_schedules(scaling: &api::Scaling) -> Result<Vec<Schedule>, InvalidSpec> {
+    let schedules = scaling.schedules.iter().enumerate();
+    schedules
+        .map(|(i, schedule)| {
+            let field = format!("scaling.schedules[{i}]");
+            Schedule::parse(schedule, &field, scaling.max_replicas)
+        })
+        .collect()
 }
 
 const DEFAULT_SPOOL_SIZE: &str = "64Mi";

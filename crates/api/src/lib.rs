@@ -19,7 +19,7 @@ mod template;
 pub use crd::{crd, crd_yaml};
 pub use spec::{
     ConductorWorker, ConductorWorkerSpec, Connection, Handler, HeaderText, LogFormat, LogLevel,
-    Mode, NameRef, Payload, Quantity, Resources, Scaling, Sidecar, StatusCodes, Task,
+    Mode, NameRef, Payload, Quantity, Resources, Scaling, Schedule, Sidecar, StatusCodes, Task,
 };
 pub use status::{Condition, ConductorWorkerStatus, ScalingStatus, ScalingTerms, TaskStatus};
 pub use template::PodTemplate;

@@ -443,6 +443,9 @@ impl LogFormat {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.mode == 'External' || has(self.maxWait) || has(self.drainWithin)")
     .message("write maxWait, the time within which a task should start (such as 30s), or drainWithin, the time within which a backlog should be gone (such as 2m)"))]
+#[x_kube(validation = Rule::new("!has(self.schedules) || self.schedules.all(s, s.minReplicas <= self.maxReplicas)")
+    .message("a schedule's minReplicas must not be above maxReplicas, which is 50 where it is not written; lower the one or raise the other")
+    .field_path(".schedules"))]
 #[x_kube(validation = Rule::new("!has(self.minReplicas) || self.minReplicas <= self.maxReplicas")
     .message("minReplicas must not be above maxReplicas, which is 50 where it is not written; lower the one or raise the other")
     .field_path(".minReplicas"))]
@@ -475,6 +478,39 @@ pub struct Scaling {
     #[x_kube(validation = Rule::new(DURATION).message(DURATION_MESSAGE))]
     #[schemars(length(max = 32))]
     pub drain_within: Option<String>,
+
+    /// Times at which more pods are kept than minReplicas says, such as office hours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub schedules: Vec<Schedule>,
+}
+
+/// A time at which more pods are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    /// When it begins, as crontab has it: minute, hour, day of month, month and day of week,
+    /// such as 0 8 * * 1-5.
+    #[x_kube(validation = Rule::new("self.matches('^[^ ]+( [^ ]+){4}$')")
+        .message("write five fields: minute, hour, day of month, month and day of week, such as 0 8 * * 1-5"))]
+    #[schemars(length(max = 128))]
+    pub cron: String,
+
+    /// The time zone that cron is in, such as Europe/Berlin. Absent: UTC.
+    #[serde(default = "utc")]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')")
+        .message("write a time zone by its name, such as Europe/Berlin or UTC"))]
+    #[schemars(length(max = 64))]
+    pub time_zone: String,
+
+    /// How long it lasts, such as 10h.
+    #[x_kube(validation = Rule::new(DURATION).message(DURATION_MESSAGE))]
+    #[schemars(length(max = 32))]
+    pub duration: String,
+
+    /// Fewest pods during that time.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub min_replicas: u32,
 }
 
 /// Who decides the number of pods.
@@ -508,6 +544,7 @@ impl Default for Scaling {
             max_replicas: fifty(),
             max_wait: None,
             drain_within: None,
+            schedules: Vec::new(),
         }
     }
 }
@@ -522,6 +559,10 @@ fn fifty() -> u32 {
 
 fn port() -> i32 {
     8080
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
 }
 
 fn root() -> String {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use scaling::{Policy, RateLimit, Reason, Sample, State, TaskPolicy, TaskSample};
+use scaling::{Decision, Policy, RateLimit, Reason, Sample, State, TaskPolicy, TaskSample};
 
 use super::{Mark, same_template};
 use crate::{
@@ -58,7 +58,7 @@ pub(super) fn current(observed: &Observed, memory: &Memory) -> Option<u32> {
 pub(super) fn scale(observed: &Observed, worker: &Worker, memory: &mut Memory, now: Now) -> Scaled {
     let current = current(observed, memory);
     if let Some(round) = &observed.round {
-        match worker.bounds() {
+        match worker.bounds_at(now.wall) {
             Some(bounds) if !worker.suspend => {
                 decide(observed, worker, bounds, round, memory, current, now);
             }
@@ -88,13 +88,24 @@ pub(super) fn scale(observed: &Observed, worker: &Worker, memory: &mut Memory, n
                 Some(decided) => Scaled {
                     desired: decided.decision.replicas,
                     reason: decided.decision.reason.as_str(),
-                    message: decided.decision.message(),
+                    message: sentence(&decided.decision, worker, now),
                     ..ordered
                 },
                 None => ordered,
             }
         }
-        Scale::Auto(bounds) => auto(observed, worker, bounds, memory, current, now),
+        Scale::Auto(bounds) => {
+            let bounds = worker.bounds_at(now.wall).unwrap_or(bounds);
+            auto(observed, worker, bounds, memory, current, now)
+        }
+    }
+}
+
+/// A decision in one sentence, which names the schedule where one keeps the pods.
+fn sentence(decision: &Decision, worker: &Worker, now: Now) -> String {
+    match worker.floor(now.wall) {
+        Some(floor) => decision.message_where_kept_by(&floor.words()),
+        None => decision.message(),
     }
 }
 
@@ -149,7 +160,7 @@ fn auto(
         replicas: have,
         desired,
         reason,
-        message: decision.message(),
+        message: sentence(decision, worker, now),
         marks,
     };
     let reason = decision.reason.as_str();
@@ -239,7 +250,12 @@ fn decide(
     });
 }
 
-fn policy(observed: &Observed, worker: &Worker, bounds: Bounds, round: &Round) -> Policy {
+pub(super) fn policy(
+    observed: &Observed,
+    worker: &Worker,
+    bounds: Bounds,
+    round: &Round,
+) -> Policy {
     // A limit is for all workers of a queue together.
     let of = |task: &Task, limit: u32| match observed.shared.get(&task.queue) {
         Some(share) => part(limit.into(), share.own, share.all)

@@ -15,7 +15,9 @@ use crate::{
     controller::observed::{
         Applied, Key, LiveDeployment, LivePod, Share, Trouble, TroubleKind, Written,
     },
-    sampling::{Failure, Growth, PodReading, QueueReading, Round, TaskReading, Unavailable},
+    sampling::{
+        Failure, Growth, Limits, PodReading, QueueReading, Round, TaskReading, Unavailable,
+    },
     worker::Defaults,
 };
 
@@ -509,6 +511,80 @@ fn a_conductor_that_is_away_is_no_error_of_the_workers() {
     assert_eq!(condition(&plan, "Ready"), ("True", "ConductorUnreachable"));
     assert_eq!(condition(&plan, "Stalled").0, "False");
     assert!(told(&plan).contains(&(true, "ConductorUnreachable")));
+}
+
+#[test]
+fn a_schedule_keeps_more_pods_while_it_holds() {
+    // The world begins at 00:16:40.
+    let schedule = |cron, min| {
+        json!({"scaling": {"minReplicas": 1, "schedules": [
+            {"cron": cron, "duration": "10m", "minReplicas": min},
+            {"cron": "0 0 * * *", "timeZone": "UTC", "duration": "1h", "minReplicas": 2},
+        ]}})
+    };
+    for (cron, min, expected) in [
+        ("10 0 * * *", 3, 3),
+        // The larger one counts, and one that does not hold does not.
+        ("10 0 * * *", 1, 2),
+        ("0 12 * * *", 3, 2),
+    ] {
+        let mut world = World::running(0, schedule(cron, min));
+        let plan = world.tick(0, &[]);
+        assert_eq!(asked(&plan), Some(expected), "{cron}");
+        assert_eq!(decided(&plan), (expected, "AtMinReplicas"));
+        let message = &plan.status.scaling.as_ref().unwrap().message;
+        assert!(message.contains("the schedule "), "{message}");
+        // It has ended, and the pods go.
+        world.apply(plan);
+        world.catch_up();
+        world.seconds += 3600;
+        let plan = world.tick(0, &[0, 0, 0]);
+        assert_eq!(decided(&plan).0, 1, "{cron}");
+    }
+    // More than it asks for is needed.
+    let mut world = World::running(0, schedule("10 0 * * *", 3));
+    assert_eq!(asked(&world.tick(500, &[])), Some(10));
+}
+
+#[test]
+fn limits_of_a_definition_reach_the_decision_shared_as_the_queue_is() {
+    let rate = scaling::RateLimit {
+        count: 100,
+        window: Duration::from_secs(60),
+    };
+    for (limits, expected) in [
+        (
+            Limits {
+                at_once: Some(6),
+                rate: None,
+            },
+            (Some(2), None),
+        ),
+        (
+            Limits {
+                at_once: None,
+                rate: Some(rate),
+            },
+            (None, Some(34)),
+        ),
+        (Limits::default(), (None, None)),
+    ] {
+        let mut world = World::running(1, json!({}));
+        let share = Share {
+            with: vec![],
+            own: 2,
+            all: 6,
+        };
+        world.observed.shared = [(queue(), share)].into();
+        let round = Round {
+            limits: [("greet".to_owned(), limits)].into(),
+            ..Round::default()
+        };
+        let bounds = world.worker().bounds().unwrap();
+        let policy = scale::policy(&world.observed, world.worker(), bounds, &round);
+        let of = &policy.tasks[0];
+        assert_eq!((of.exec_limit, of.rate_limit.map(|r| r.count)), expected);
+    }
 }
 
 #[test]
