@@ -21,7 +21,10 @@ pub use spec::{
     ConductorWorker, ConductorWorkerSpec, Connection, Handler, HeaderText, LogFormat, LogLevel,
     Mode, NameRef, Payload, Quantity, Resources, Scaling, Schedule, Sidecar, StatusCodes, Task,
 };
-pub use status::{Condition, ConductorWorkerStatus, ScalingStatus, ScalingTerms, TaskStatus};
+pub use status::{
+    Condition, ConductorWorkerStatus, RateLimitStatus, ScalingChange, ScalingLimits, ScalingStatus,
+    ScalingTerms, TaskStatus,
+};
 pub use template::PodTemplate;
 
 /// The container that the operator adds to every pod.

@@ -51,7 +51,7 @@ pub struct ConductorWorkerStatus {
     pub scaling: Option<ScalingStatus>,
 
     /// `Ready`, `Reconciling`, `Stalled`, `MetricsAvailable`, `ConnectionHealthy`, `ScalingLimited`
-    /// and, only where it is true, `QueueShared`.
+    /// and, only where they are true, `QueueShared`, `ForeignPollers` and `DomainIdleFallsBack`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -76,6 +76,36 @@ pub struct TaskStatus {
     /// Tasks that run in this worker's pods.
     #[serde(default)]
     pub in_flight: u32,
+
+    /// Waiting tasks that a free slot could take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<f64>,
+
+    /// Mean seconds that a task holds the handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_seconds: Option<f64>,
+
+    /// Slots that this task type needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub need: Option<f64>,
+
+    /// The definition's `concurrentExecLimit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrent_exec_limit: Option<u32>,
+
+    /// The definition's rate limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimitStatus>,
+}
+
+/// A rate limit: so many tasks may start in so many seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimitStatus {
+    /// `rateLimitPerFrequency`.
+    pub count: u32,
+    /// `rateLimitFrequencyInSeconds`.
+    pub seconds: u64,
 }
 
 /// A decision about the number of pods.
@@ -94,15 +124,71 @@ pub struct ScalingStatus {
     /// When the number or the reason last changed.
     pub decided_at: String,
 
+    /// When it was last decided anew that was written here; while nothing is to be done it is
+    /// not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<String>,
+
+    /// What it was decided within.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ScalingLimits>,
+
     /// The numbers behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<ScalingTerms>,
+
+    /// The last decisions that changed something, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<ScalingChange>,
+
+    /// What the operator has learnt and wants to know after a restart. Its form may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+/// What a number of pods is decided within.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalingLimits {
+    /// Fewest pods, for now.
+    pub min: u32,
+    /// Most pods.
+    pub max: u32,
+    /// The schedule that keeps the fewest, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+}
+
+/// A decision that changed something.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalingChange {
+    /// When.
+    pub at: String,
+    /// Pods asked for before.
+    pub from: u32,
+    /// Pods asked for since.
+    pub to: u32,
+    /// What decided, in one word.
+    pub reason: String,
+    /// The decision in one sentence.
+    pub message: String,
 }
 
 /// The numbers behind a decision. Slots and tasks are sums over the task types.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalingTerms {
+    /// Pods that took work, or were about to, before the decision.
+    #[serde(default)]
+    pub current: u32,
+    /// Waiting tasks as Conductor counts them; queues that cannot be read left out.
+    #[serde(default)]
+    pub queue: u64,
+    /// Waiting tasks that a free slot could take.
+    pub backlog: f64,
+    /// Running tasks.
+    pub running: u32,
     /// Slots that keep the backlog from growing.
     pub load: f64,
     /// Slots that empty the backlog in time.
@@ -111,14 +197,19 @@ pub struct ScalingTerms {
     pub need: f64,
     /// Pods needed, before windows and bounds.
     pub want: f64,
-    /// Waiting tasks that a free slot could take.
-    pub backlog: f64,
-    /// Running tasks.
-    pub running: u32,
+    /// Seconds within which a backlog is to be gone.
+    #[serde(default)]
+    pub drain_seconds: f64,
     /// Mean seconds that a task holds the handler, over the task types by their backlog.
     pub execution_seconds: f64,
     /// Seconds that a new pod needs to be ready.
     pub start_up_seconds: f64,
+    /// How old the oldest queue size was; absent where none was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_age_seconds: Option<f64>,
+    /// How old the oldest statistics of a pod were; absent where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods_age_seconds: Option<f64>,
 }
 
 /// A condition, as Kubernetes has them everywhere.

@@ -180,8 +180,7 @@ mod tests {
         let square =
             drawn("{kind: square, from: 0, to: 1000, low: 1, high: 50, period: 100, duty: 0.3}");
         close(square.len(), 300.0 * 50.0 + 700.0);
-        let lines =
-            drawn("{kind: piecewise, points: [[100, 10], [200, 30], [200, 5], [300, 5]]}");
+        let lines = drawn("{kind: piecewise, points: [[100, 10], [200, 30], [200, 5], [300, 5]]}");
         close(between(&lines, 100.0, 200.0), 2000.0);
         close(between(&lines, 200.0, 300.0), 500.0);
         assert_eq!(between(&lines, 0.0, 100.0) + between(&lines, 300.0, 1e9), 0);

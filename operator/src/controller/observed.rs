@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use api::ConductorWorkerStatus;
+use api::{ConductorWorkerStatus, ScalingChange};
 use conductor_client::QueueName;
 use jiff::Timestamp;
 use scaling::{Decision, Instant, State};
@@ -167,10 +167,14 @@ pub struct Memory {
     pub uid: String,
     /// `scaling`'s own memory.
     pub state: Option<State>,
+    /// The queues that it is about, in the order of the task types then.
+    pub state_of: Vec<QueueName>,
     /// The last round, its growth spent.
     pub round: Option<Round>,
     /// The last decision.
     pub decided: Option<Decided>,
+    /// The last decisions that changed something; none before the first look at the status.
+    pub history: Option<Vec<ScalingChange>>,
     /// UIDs of pods that were seen ready; none before the first round.
     pub seen_ready: Option<BTreeSet<String>>,
     /// The Deployment as it was last applied.

@@ -12,7 +12,11 @@
 
 mod conditions;
 mod deployment;
+mod history;
+mod kept;
 mod measured;
+mod notices;
+mod readable;
 mod scale;
 mod status;
 
@@ -99,6 +103,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
     };
 
     let scaled = scale::scale(observed, worker, &mut memory, now);
+    history::note(observed, &mut memory, &scaled, now);
     let owned_by_another = observed
         .deployment
         .as_ref()

@@ -124,8 +124,14 @@ struct Waiting {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    End { task: u32, failures: u32 },
-    Visible { task: u32, failures: u32 },
+    End {
+        task: u32,
+        failures: u32,
+    },
+    Visible {
+        task: u32,
+        failures: u32,
+    },
     /// A limit lets start again.
     Look,
 }
@@ -160,7 +166,8 @@ impl<'a> Unbounded<'a> {
 
     fn add(&mut self, at: f64, event: Event) {
         self.added += 1;
-        self.events.push(Reverse((Time::new(at), self.added, event)));
+        self.events
+            .push(Reverse((Time::new(at), self.added, event)));
     }
 
     /// Calls `used` with type, start and end of each execution that starts within the run.

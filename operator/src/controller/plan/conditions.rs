@@ -61,6 +61,11 @@ impl<'a> Conditions<'a> {
         });
     }
 
+    /// Keeps one that is there, of which nothing new is known.
+    pub(super) fn keep(&mut self, kind: &str) {
+        self.new.extend(self.find(kind).cloned());
+    }
+
     /// Keeps one of which nothing new is known.
     pub(super) fn keep_or(&mut self, kind: &str, reason: &str) {
         match self.find(kind) {

@@ -1,14 +1,14 @@
 //! What is measured: the part of a status that is never still.
 
-use api::{ConductorWorkerStatus, ScalingTerms, TaskStatus};
+use api::{ConductorWorkerStatus, RateLimitStatus, ScalingTerms, TaskStatus};
 use conductor_client::QueueName;
-use scaling::Decision;
+use scaling::{Instant, TaskTerms};
 
-use super::scale::{is_stale, readings};
+use super::scale::{is_stale, limits, readings};
 use crate::{
-    controller::observed::{Now, Observed},
-    sampling::Round,
-    worker::Worker,
+    controller::observed::{Decided, Memory, Now, Observed},
+    sampling::{Limits, Round},
+    worker::{Task, Worker},
 };
 
 /// Writes what a round showed: the tasks, and their totals.
@@ -16,28 +16,52 @@ pub(super) fn measure(
     status: &mut ConductorWorkerStatus,
     observed: &Observed,
     worker: &Worker,
+    memory: &Memory,
     round: &Round,
     now: Now,
 ) {
-    status.tasks = tasks(observed, worker, round, now);
+    let decided = memory.decided.as_ref();
+    let of_tasks = decided.map_or(&[][..], |d| &d.decision.terms.tasks);
+    status.tasks = worker
+        .tasks
+        .iter()
+        .enumerate()
+        .map(|(i, task)| {
+            let terms = of_tasks
+                .get(i)
+                .filter(|_| of_tasks.len() == worker.tasks.len());
+            task_status(observed, task, terms, round, now)
+        })
+        .collect();
     status.queue = status.tasks.iter().map(|t| t.queue).sum();
     status.in_flight = status.tasks.iter().map(|t| t.in_flight).sum();
 }
 
-fn tasks(observed: &Observed, worker: &Worker, round: &Round, now: Now) -> Vec<TaskStatus> {
-    worker
-        .tasks
-        .iter()
-        .map(|task| TaskStatus {
-            name: task.queue.task_type().to_owned(),
-            domain: task.queue.domain().unwrap_or_default().to_owned(),
-            queue: size(observed, round, &task.queue, now),
-            in_flight: readings(observed, round, now)
-                .filter_map(|(_, reading)| reading?.tasks.get(&task.queue))
-                .map(|task| task.in_flight)
-                .sum(),
-        })
-        .collect()
+fn task_status(
+    observed: &Observed,
+    task: &Task,
+    terms: Option<&TaskTerms>,
+    round: &Round,
+    now: Now,
+) -> TaskStatus {
+    let Limits { at_once, rate } = limits(round, task);
+    TaskStatus {
+        name: task.queue.task_type().to_owned(),
+        domain: task.queue.domain().unwrap_or_default().to_owned(),
+        queue: size(observed, round, &task.queue, now),
+        in_flight: readings(observed, round, now)
+            .filter_map(|(_, reading)| reading?.tasks.get(&task.queue))
+            .map(|task| task.in_flight)
+            .sum(),
+        backlog: terms.map(|t| rounded(t.backlog)),
+        execution_seconds: terms.map(|t| rounded(t.execution_seconds)),
+        need: terms.map(|t| rounded(t.need)),
+        concurrent_exec_limit: at_once,
+        rate_limit: rate.map(|rate| RateLimitStatus {
+            count: rate.count,
+            seconds: rate.window.as_secs(),
+        }),
+    }
 }
 
 /// A queue's size, if it is not too old.
@@ -48,22 +72,42 @@ pub(super) fn size(observed: &Observed, round: &Round, queue: &QueueName, now: N
     (!is_stale(age, observed.tick, reading.rounds)).then_some(size)
 }
 
-/// What a decision was made from.
-pub(super) fn terms(decision: &Decision) -> ScalingTerms {
-    let terms = &decision.terms;
+/// What a decision was made from, and how old that was.
+pub(super) fn terms(decided: &Decided, observed: &Observed, round: Option<&Round>) -> ScalingTerms {
+    let terms = &decided.decision.terms;
+    let oldest = |times: &mut dyn Iterator<Item = Instant>| {
+        times
+            .map(|at| decided.at.seconds_since(at))
+            .reduce(f64::max)
+            .map(rounded)
+    };
+    let queues = round.into_iter().flat_map(|r| r.queues.values());
+    let pods = round.into_iter().flat_map(|round| {
+        let ready = observed.pods.iter().filter(|p| p.ready_since.is_some());
+        ready.filter_map(|pod| round.pods.get(&pod.uid))
+    });
     ScalingTerms {
+        current: terms.current,
+        queue: terms.queue,
+        backlog: rounded(terms.backlog),
+        running: terms.running,
         load: rounded(terms.load),
         drain: rounded(terms.drain),
         need: rounded(terms.need),
         want: rounded(terms.want),
-        backlog: rounded(terms.backlog),
-        running: terms.running,
+        drain_seconds: rounded(terms.drain_seconds),
         execution_seconds: rounded(terms.execution_seconds()),
         start_up_seconds: rounded(terms.start_up_seconds),
+        queue_age_seconds: oldest(&mut queues.filter_map(|q| Some(q.size?.0))),
+        pods_age_seconds: oldest(&mut pods.map(|pod| pod.at)),
     }
 }
 
-/// To what is worth reading; what fades away then becomes still.
+/// To what is worth reading; what fades away then becomes still. JSON has no endless numbers.
 fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
+    if value.is_finite() {
+        (value * 1000.0).round() / 1000.0
+    } else {
+        0.0
+    }
 }

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use scaling::{Decision, Policy, RateLimit, Reason, Sample, State, TaskPolicy, TaskSample};
+use scaling::{Decision, Policy, RateLimit, Reason, Sample, TaskPolicy, TaskSample};
 
-use super::{Mark, same_template};
+use super::{Mark, kept, same_template};
 use crate::{
     controller::observed::{Decided, LiveDeployment, LivePod, Memory, Now, Observed},
     sampling::{Limits, PodReading, Round},
@@ -232,10 +232,7 @@ fn decide(
     current: Option<u32>,
     now: Now,
 ) {
-    let state = memory
-        .state
-        .take()
-        .unwrap_or_else(|| State::restarted(now.clock));
+    let state = kept::state_for(observed, worker, memory, now);
     let policy = policy(observed, worker, bounds, round);
     let sample = sample(observed, worker, round, memory, current.unwrap_or(0), now);
     let (decision, state) = scaling::decide(&policy, state, &sample, now.clock);

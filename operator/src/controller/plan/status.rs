@@ -5,21 +5,22 @@
 
 use std::time::Duration;
 
-use api::{ConductorWorkerStatus, ScalingStatus};
-use jiff::Timestamp;
+use api::{ConductorWorkerStatus, ScalingLimits, ScalingStatus};
 use scaling::Reason;
 
 use super::{
     Event,
-    conditions::{Conditions, Tri},
-    measured::{measure, size, terms},
+    conditions::{Conditions, Tri, written},
+    history, kept,
+    measured::{measure, terms},
+    notices,
+    readable::{self, Failing, wall},
     same_template,
-    scale::{Scaled, is_behind, readings},
+    scale::{Scaled, is_behind},
 };
 use crate::{
     WORKER_LABEL,
     controller::observed::{Memory, Now, Observed, TroubleKind, Written},
-    sampling::{Round, Unavailable},
     worker::Worker,
 };
 
@@ -53,8 +54,16 @@ pub(super) fn is_due(
     if last == new {
         return false;
     }
-    unmeasured(last) != unmeasured(new)
-        || written.is_none_or(|w| now.clock.seconds_since(w.at) >= MEASURED.as_secs_f64())
+    if unmeasured(last) != unmeasured(new) {
+        return true;
+    }
+    let is_due = written.is_none_or(|w| now.clock.seconds_since(w.at) >= MEASURED.as_secs_f64());
+    // While nothing is to be done, nothing is measured that is worth a write.
+    is_due && !(is_idle(last) && is_idle(new))
+}
+
+fn is_idle(status: &ConductorWorkerStatus) -> bool {
+    status.queue == Some(0) && status.in_flight == 0
 }
 
 /// A status without what is measured.
@@ -66,8 +75,12 @@ fn unmeasured(status: &ConductorWorkerStatus) -> ConductorWorkerStatus {
         ..status.clone()
     };
     if let Some(scaling) = &mut status.scaling {
-        scaling.message.clear();
-        scaling.terms = None;
+        *scaling = ScalingStatus {
+            desired: scaling.desired,
+            reason: history::kind(&scaling.reason).to_owned(),
+            limits: scaling.limits.take(),
+            ..ScalingStatus::default()
+        };
     }
     for condition in &mut status.conditions {
         condition.message.clear();
@@ -140,15 +153,16 @@ pub(super) fn status(
         ready_replicas: live.map_or(0, |d| d.ready),
         selector: format!("{WORKER_LABEL}={}", observed.key.name),
         connection: Some(worker.connection.to_string()),
-        scaling: Some(scaling_status(last, scaled, memory, now.wall)),
+        scaling: Some(scaling_status(last, observed, worker, scaled, memory, now)),
         ..last.clone()
     };
     // Before the first round, what was measured last stays.
     if let Some(round) = round {
-        measure(&mut status, observed, worker, round, now);
+        measure(&mut status, observed, worker, memory, round, now);
     }
 
-    let failing = round.and_then(|r| r.queues.values().find_map(|q| q.failing.as_ref()));
+    let failing = round.and_then(readable::failing);
+    let failing = failing.as_ref();
     let verdict = if owned_by_another {
         Verdict::stalled(
             "DeploymentExists",
@@ -172,8 +186,8 @@ pub(super) fn status(
     let said = |on: bool| if on { message.clone() } else { String::new() };
     conditions.set("Reconciling", reconciling.into(), reason, said(reconciling));
     conditions.set("Stalled", stalled.into(), reason, said(stalled));
-    connection(&mut conditions, worker, round, failing);
-    metrics(&mut conditions, observed, worker, round, now);
+    readable::connection(&mut conditions, worker, round, failing);
+    readable::metrics(&mut conditions, observed, worker, round, now);
     let limited = is_limit(scaled.reason);
     conditions.set(
         "ScalingLimited",
@@ -189,43 +203,58 @@ pub(super) fn status(
             String::new()
         },
     );
-    if let Some((queue, share)) = observed.shared.first_key_value() {
-        let others: Vec<String> = share.with.iter().map(ToString::to_string).collect();
-        conditions.set(
-            "QueueShared",
-            Tri::True,
-            "QueueShared",
-            format!(
-                "{queue} is also served by {}: its backlog is split by slots",
-                others.join(", ")
-            ),
-        );
-    }
+    notices::set(&mut conditions, observed, worker, round, scaled.replicas);
     status.conditions = conditions.done();
     status
 }
 
 fn scaling_status(
     last: &ConductorWorkerStatus,
+    observed: &Observed,
+    worker: &Worker,
     scaled: &Scaled,
     memory: &Memory,
-    wall: Timestamp,
+    now: Now,
 ) -> ScalingStatus {
+    let last = last.scaling.as_ref();
     let since = last
-        .scaling
-        .as_ref()
         .filter(|s| s.desired == scaled.desired && s.reason == scaled.reason)
-        .map_or_else(
-            || super::conditions::written(wall),
-            |s| s.decided_at.clone(),
-        );
-    ScalingStatus {
+        .map_or_else(|| written(now.wall), |s| s.decided_at.clone());
+    let mut status = ScalingStatus {
         desired: scaled.desired,
         reason: scaled.reason.to_owned(),
         message: scaled.message.clone(),
         decided_at: since,
-        terms: memory.decided.as_ref().map(|d| terms(&d.decision)),
+        limits: limits(worker, now),
+        history: memory.history.clone().unwrap_or_default(),
+        // Before the first decision, what was measured and learnt last stays.
+        measured_at: last.and_then(|s| s.measured_at.clone()),
+        terms: last.and_then(|s| s.terms),
+        memory: last.and_then(|s| s.memory.clone()),
+    };
+    match &memory.decided {
+        Some(decided) => {
+            let at = wall(now, decided.at);
+            status.measured_at = Some(written(at));
+            status.terms = Some(terms(decided, observed, memory.round.as_ref()));
+            status.memory = kept::kept(worker, memory, at);
+        }
+        // Nothing is decided here.
+        None if memory.round.is_some() => {
+            (status.measured_at, status.terms, status.memory) = (None, None, None);
+        }
+        None => {}
     }
+    status
+}
+
+fn limits(worker: &Worker, now: Now) -> Option<ScalingLimits> {
+    let bounds = worker.bounds_at(now.wall).filter(|_| !worker.suspend)?;
+    Some(ScalingLimits {
+        min: bounds.min,
+        max: bounds.max,
+        schedule: worker.floor(now.wall).map(|floor| floor.words()),
+    })
 }
 
 // === the conditions ===
@@ -256,7 +285,7 @@ fn verdict(
     worker: &Worker,
     scaled: &Scaled,
     memory: &Memory,
-    failing: Option<&Unavailable>,
+    failing: Option<&Failing<'_>>,
     last: &ConductorWorkerStatus,
 ) -> Verdict {
     if let Some(refused) = &memory.refused {
@@ -264,8 +293,8 @@ fn verdict(
         return Verdict::stalled("DeploymentRefused", message);
     }
     // New pods wait for it, whatever else they wait for.
-    if let Some(failing) = failing.filter(|f| f.kind.is_of_references()) {
-        return Verdict::stalled(failing.kind.as_str(), failing.message.clone());
+    if let Some(Failing { why, .. }) = failing.filter(|f| f.why.kind.is_of_references()) {
+        return Verdict::stalled(why.kind.as_str(), why.message.clone());
     }
     let Some(live) = &observed.deployment else {
         return Verdict {
@@ -308,8 +337,8 @@ fn verdict(
         _ if rolling => ("RollingOut", format!("{pods}; a new version is rolled out")),
         _ if !ready => ("Starting", pods),
         Some(failing) => (
-            failing.kind.as_str(),
-            format!("{pods}; {}: {}", worker.connection, failing.message),
+            failing.why.kind.as_str(),
+            format!("{pods}; {}", failing.words(worker)),
         ),
         None if is_worth_a_word(scaled.reason) => {
             (scaled.reason, format!("{pods}; {}", scaled.message))
@@ -357,80 +386,12 @@ fn trouble(observed: &Observed, waited_for: bool) -> Option<(&'static str, bool,
     Some(("RolloutStalled", true, why))
 }
 
-fn connection(
-    conditions: &mut Conditions,
-    worker: &Worker,
-    round: Option<&Round>,
-    failing: Option<&Unavailable>,
-) {
-    const TYPE: &str = "ConnectionHealthy";
-    match (round, failing) {
-        (_, Some(failing)) => conditions.set(
-            TYPE,
-            Tri::False,
-            failing.kind.as_str(),
-            format!("{}: {}", worker.connection, failing.message),
-        ),
-        (Some(round), None) if round.queues.values().any(|q| q.size.is_some()) => {
-            conditions.set(TYPE, Tri::True, "Connected", worker.connection.to_string());
-        }
-        _ => conditions.keep_or(TYPE, "NotAskedYet"),
-    }
-}
-
-fn metrics(
-    conditions: &mut Conditions,
-    observed: &Observed,
-    worker: &Worker,
-    round: Option<&Round>,
-    now: Now,
-) {
-    const TYPE: &str = "MetricsAvailable";
-    let Some(round) = round else {
-        conditions.keep_or(TYPE, "NotMeasuredYet");
-        return;
-    };
-    let unread = worker
-        .tasks
-        .iter()
-        .find(|task| size(observed, round, &task.queue, now).is_none());
-    if let Some(task) = unread {
-        conditions.set(
-            TYPE,
-            Tri::False,
-            Reason::StaleMetrics.as_str(),
-            format!("the size of the queue {} cannot be read", task.queue),
-        );
-        return;
-    }
-    // A pod that has just got ready will be asked at the next tick.
-    let turns = f64::from(round.pods_rounds.max(1));
-    let patience = 3.0 * observed.tick.as_secs_f64() * turns;
-    let silent = readings(observed, round, now).find(|(pod, reading)| {
-        let ready_for = pod.ready_since.map(|since| now.wall.duration_since(since));
-        reading.is_none()
-            && !pod.terminating
-            && ready_for.is_some_and(|d| d.as_secs_f64() > patience)
-    });
-    match silent {
-        Some((pod, _)) => conditions.set(
-            TYPE,
-            Tri::False,
-            "SidecarUnreachable",
-            format!(
-                "the sidecar of {} does not answer on port {}",
-                pod.name,
-                api::SIDECAR_PORT
-            ),
-        ),
-        None => conditions.set(TYPE, Tri::True, "Measured", String::new()),
-    }
-}
-
 fn is_limit(reason: &str) -> bool {
     [
         Reason::CappedByMaxReplicas,
         Reason::CappedByTaskLimit,
+        Reason::CappedByRateLimit,
+        Reason::DownstreamSaturated,
         Reason::AtMinReplicas,
     ]
     .iter()
@@ -442,6 +403,8 @@ fn is_worth_a_word(reason: &str) -> bool {
     [
         Reason::CappedByMaxReplicas,
         Reason::CappedByTaskLimit,
+        Reason::CappedByRateLimit,
+        Reason::DownstreamSaturated,
         Reason::StaleMetrics,
         Reason::ServerAway,
     ]

@@ -21,6 +21,8 @@ use crate::{
     worker::Defaults,
 };
 
+mod explained;
+
 const TICK: u64 = 5;
 
 // === worlds ===
