@@ -19,6 +19,7 @@ mod notices;
 mod readable;
 mod scale;
 mod status;
+mod told;
 
 use std::time::Duration;
 
@@ -143,7 +144,7 @@ fn nothing(observed: &Observed, memory: Memory) -> Plan {
 
 fn finish(
     observed: &Observed,
-    memory: Memory,
+    mut memory: Memory,
     status: ConductorWorkerStatus,
     mut events: Vec<Event>,
     now: Now,
@@ -151,6 +152,7 @@ fn finish(
     let last = status::last(observed, &memory, now);
     let write_status = status::is_due(last, &status, memory.written.as_ref(), now);
     events.extend(status::warnings(last, &status));
+    let events = told::once(&mut memory, events, now);
     Plan {
         status,
         write_status,

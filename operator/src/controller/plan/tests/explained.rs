@@ -392,3 +392,107 @@ fn a_pod_whose_turn_is_past_is_no_victim() {
     round.pods.get_mut("uid-1").unwrap().earlier = true;
     assert_eq!(marked(&world.plan()), ["pod-2"]);
 }
+
+// === events and metrics ===
+
+#[test]
+fn what_was_told_a_while_ago_is_not_told_again() {
+    let event = |warning, message: &str| Event {
+        warning,
+        reason: "Why".to_owned(),
+        message: message.to_owned(),
+    };
+    let mut memory = Memory::default();
+    let world = World::new(json!({}));
+    let mut told = |warning, message, later| {
+        let mut now = world.now();
+        now.clock = Instant::at(Duration::from_secs(later));
+        super::super::told::once(&mut memory, vec![event(warning, message)], now).len() == 1
+    };
+    assert!(told(true, "3 of 4", 0));
+    assert!(!told(true, "2 of 4", 300), "the same warning");
+    assert!(told(false, "3 → 4", 300) && told(false, "4 → 3", 310));
+    assert!(!told(false, "3 → 4", 600), "word by word");
+    assert!(told(true, "1 of 4", 901) && told(false, "3 → 4", 1_300));
+}
+
+#[test]
+fn a_condition_that_flaps_is_one_event() {
+    let mut world = World::running(3, json!({}));
+    let mut events = 0;
+    for _ in 0..10 {
+        for failure in [None, Some(Failure::Unreachable)] {
+            world.read(0, &[1, 1, 1]);
+            if failure.is_some() {
+                world.unread(failure, Some(1));
+            }
+            let plan = world.plan();
+            events += plan
+                .events
+                .iter()
+                .filter(|e| e.reason == "ConductorUnreachable")
+                .count();
+            world.apply(plan);
+        }
+    }
+    assert_eq!(events, 1);
+}
+
+/// The series of a worker, by name.
+fn series(registry: &prometheus::Registry) -> BTreeMap<String, f64> {
+    let mut all = BTreeMap::new();
+    for family in registry.gather() {
+        let name = family.name().trim_start_matches("conductor_worker_");
+        for metric in family.get_metric() {
+            let labels: Vec<&str> = metric.get_label().iter().map(|l| l.value()).collect();
+            if labels.contains(&"greet") {
+                all.insert(
+                    format!("{name} {}", labels.join(",")),
+                    metric.get_gauge().get_value(),
+                );
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_numbers_behind_a_decision_are_metrics_until_they_are_no_longer() {
+    let registry = prometheus::Registry::new();
+    let metrics = crate::metrics::Metrics::new(&registry).unwrap();
+    let mut world = World::running(2, json!({"tasks": [{"name": "greet", "domain": "gpu"}]}));
+    world.read(0, &[1, 1]);
+    let round = world.observed.round.as_mut().unwrap();
+    let reading = round.queues.remove(&queue()).unwrap();
+    round
+        .queues
+        .insert(QueueName::new("greet", Some("gpu")), reading);
+    let plan = world.plan();
+    metrics.note(&world.observed, &plan, world.now());
+    let shown = series(&registry);
+    assert_eq!(shown.get("current_replicas shop,greet"), Some(&2.0));
+    assert_eq!(shown.get("max_replicas shop,greet"), Some(&10.0));
+    assert_eq!(shown.get("min_replicas shop,greet"), Some(&1.0));
+    assert!(shown.keys().any(|k| k.starts_with("start_up_seconds")));
+    assert!(shown.keys().any(|k| k.starts_with("stats_age_seconds")));
+    let of_queue = |shown: &BTreeMap<String, f64>| {
+        let keys = shown.keys();
+        keys.filter(|k| k.starts_with("execution_seconds")).count()
+    };
+    assert_eq!(of_queue(&shown), 1, "{shown:?}");
+
+    // Somebody else says how many.
+    world.apply(plan);
+    world.edit(external(2));
+    let plan = world.tick(0, &[1, 1]);
+    metrics.note(&world.observed, &plan, world.now());
+    let shown = series(&registry);
+    assert!(
+        shown
+            .keys()
+            .all(|k| !k.starts_with("current") && !k.starts_with("start_up"))
+    );
+    assert_eq!(of_queue(&shown), 0, "{shown:?}");
+    metrics.forget_gone(|_| false);
+    assert!(series(&registry).is_empty());
+}
