@@ -1,10 +1,10 @@
 //! What is typed, and what it means.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::{dev, load::LoadOptions};
+use crate::{dev, explain, load::LoadOptions};
 
 /// The exit status of a bad value (sysexits' `EX_USAGE`).
 const USAGE: u8 = 64;
@@ -24,6 +24,25 @@ enum Command {
     /// Takes `ConductorWorker` manifests, and Conductor's own workflow and task definitions. Ctrl-C
     /// stops taking work, waits for what runs, and ends; a second one ends at once.
     Dev(DevArgs),
+    /// Says in plain words why a worker has as many pods as it has
+    ///
+    /// Reads the `ConductorWorker` and prints what was decided last and from which numbers, the
+    /// limits in force, the decisions before, and what is not as it should be.
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ExplainArgs {
+    /// The worker's name
+    name: String,
+
+    /// Its namespace. Absent: the context's
+    #[arg(short, long)]
+    namespace: Option<String>,
+
+    /// The context of the kubeconfig. Absent: the current one
+    #[arg(long)]
+    context: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,7 +95,39 @@ pub fn main() -> ExitCode {
 impl Args {
     /// Does what was asked: 0 if all went well, 1 if not, 64 for a bad value.
     fn run(self) -> ExitCode {
-        let Command::Dev(DevArgs {
+        match self.command {
+            Command::Dev(args) => args.run(),
+            Command::Explain(args) => args.run(),
+        }
+    }
+}
+
+impl ExplainArgs {
+    fn run(self) -> ExitCode {
+        let Self {
+            name,
+            namespace,
+            context,
+        } = self;
+        let options = explain::Options {
+            name,
+            namespace,
+            context,
+        };
+        match block_on(explain::run(options)) {
+            Ok(page) => {
+                // Whoever reads may have read enough.
+                let _ = std::io::stdout().write_all(page.as_bytes());
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error),
+        }
+    }
+}
+
+impl DevArgs {
+    fn run(self) -> ExitCode {
+        let Self {
             files,
             command,
             load,
@@ -84,7 +135,7 @@ impl Args {
             input,
             listen,
             tick,
-        }) = self.command;
+        } = self;
         if !(0.1..=60.0).contains(&tick) {
             return usage(&format!(
                 "--tick is {tick}; write seconds from 0.1 to 60, such as 1"
@@ -110,16 +161,16 @@ impl Args {
             listen,
             tick: Duration::from_secs_f64(tick),
         };
-        let runtime = match tokio::runtime::Runtime::new() {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(&error.into()),
-        };
-        match runtime.block_on(dev::run(options)) {
+        match block_on(dev::run(options)) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => fail(&error),
         }
     }
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Runtime::new()?.block_on(work)
 }
 
 fn usage(message: &str) -> ExitCode {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use api::ConductorWorker;
 use conductor_client::{ApiBase, Client, QueueName};
 use embedded_conductor::Embedded;
+use jiff::Timestamp;
 use operator::worker::{Defaults, Worker};
 use scaling::{Policy, State, TaskPolicy};
 use tokio_util::sync::CancellationToken;
@@ -161,6 +162,7 @@ struct Crew {
     name: String,
     queues: Vec<QueueName>,
     policy: Option<Policy>,
+    worker: Worker,
     fixed: u32,
     slots: u32,
     replicas: u32,
@@ -238,6 +240,7 @@ impl Crew {
             said: None,
             said_at: Instant::now(),
             done: 0,
+            worker,
         })
     }
 
@@ -260,7 +263,13 @@ impl Crew {
             Some(policy) => {
                 let now = scaling::Instant::at(started.elapsed());
                 let state = self.state.take().unwrap_or_else(|| State::restarted(now));
-                let (decision, state) = scaling::decide(policy, state, &seen, now);
+                // A schedule may hold now.
+                let bounds = self.worker.bounds_at(Timestamp::now());
+                let policy = Policy {
+                    min: bounds.map_or(policy.min, |b| b.min),
+                    ..policy.clone()
+                };
+                let (decision, state) = scaling::decide(&policy, state, &seen, now);
                 self.state = Some(state);
                 self.replicas = decision.replicas;
                 format!("{} ({})", decision.reason, decision.message())

@@ -9,9 +9,12 @@
 //!
 //! The manifests, the sidecar's pipeline and the decision are those of a cluster; only the
 //! server and the pods are stand-ins.
+//!
+//! `kubectl conductor explain` reads a worker from a cluster and tells what its status holds.
 
 pub mod args;
 mod dev;
+mod explain;
 mod load;
 mod manifest;
 mod pool;

@@ -23,16 +23,21 @@ pub fn seconds(seconds: f64) -> String {
     } else if seconds < 0.0995 {
         format!("{:.0} ms", seconds * 1000.0)
     } else if seconds < 9.95 {
-        format!("{seconds:.1} s")
+        format!("{} s", tenths(seconds))
     } else if seconds < 600.0 {
         format!("{seconds:.0} s")
-    } else if seconds < 7200.0 {
+    } else if seconds < 5400.0 {
         format!("{:.0} min", seconds / 60.0)
     } else if hours < 100.0 {
-        format!("{hours:.1} h")
+        format!("{} h", tenths(hours))
     } else {
         format!("{:.0} days", hours / 24.0)
     }
+}
+
+/// One decimal, where it is not 0.
+fn tenths(x: f64) -> f64 {
+    (x * 10.0).round() / 10.0
 }
 
 #[cfg(test)]
@@ -59,6 +64,8 @@ mod tests {
             (0.0, "0 s"),
             (0.02, "20 ms"),
             (0.8, "0.8 s"),
+            (5.0, "5 s"),
+            (9.94, "9.9 s"),
             (14.2, "14 s"),
             (72.0, "72 s"),
             (720.0, "12 min"),

@@ -444,7 +444,11 @@ fn series(registry: &prometheus::Registry) -> BTreeMap<String, f64> {
     for family in registry.gather() {
         let name = family.name().trim_start_matches("conductor_worker_");
         for metric in family.get_metric() {
-            let labels: Vec<&str> = metric.get_label().iter().map(|l| l.value()).collect();
+            let labels: Vec<&str> = metric
+                .get_label()
+                .iter()
+                .map(prometheus::proto::LabelPair::value)
+                .collect();
             if labels.contains(&"greet") {
                 all.insert(
                     format!("{name} {}", labels.join(",")),
