@@ -106,6 +106,9 @@ pub struct RateLimitStatus {
     pub count: u32,
     /// `rateLimitFrequencyInSeconds`.
     pub seconds: u64,
+    /// More was started than it allows: this server ignores it, as Conductor does on SQL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignored: bool,
 }
 
 /// A decision about the number of pods.

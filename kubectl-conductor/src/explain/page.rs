@@ -255,8 +255,13 @@ fn task_types(tasks: &[TaskStatus]) -> Vec<Vec<String>> {
             limits.push(format!("{} at once", thousands((*limit).into())));
         }
         if let Some(rate) = rate_limit {
+            let ignored = if rate.ignored {
+                " (which the server ignores)"
+            } else {
+                ""
+            };
             limits.push(format!(
-                "{} in {} s",
+                "{} in {} s{ignored}",
                 thousands(rate.count.into()),
                 thousands(rate.seconds)
             ));
@@ -415,6 +420,7 @@ mod tests {
 
     const NOW: &str = "2026-01-05T08:00:40Z";
 
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is passed")]
     fn page(spec: Value, status: Value) -> String {
         let worker = json!({
             "apiVersion": "conductor-oss.org/v1alpha1",
@@ -427,6 +433,7 @@ mod tests {
         text(&worker, NOW.parse().unwrap())
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is passed")]
     fn spec(scaling: Value) -> Value {
         json!({
             "tasks": [{"name": "greet"}],
@@ -459,7 +466,7 @@ mod tests {
                         "executionSeconds": 0.8, "need": 45.6, "concurrentExecLimit": 100,
                         "rateLimit": {"count": 5000, "seconds": 60},
                     },
-                    {"name": "resize", "domain": "gpu", "inFlight": 4},
+                    {"name": "resize", "domain": "gpu", "inFlight": 4, "rateLimit": {"count": 2, "seconds": 5, "ignored": true}},
                 ],
                 "scaling": {
                     "desired": 31, "reason": "ScaledUp", "decidedAt": "2026-01-05T08:00:30Z",

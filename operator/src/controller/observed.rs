@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use scaling::{Decision, Instant, State};
 use serde_json::Value;
 
+use super::plan::rate::Starts;
 use crate::{sampling::Round, worker::Worker};
 
 /// Which worker.
@@ -173,6 +174,10 @@ pub struct Memory {
     pub round: Option<Round>,
     /// The last decision.
     pub decided: Option<Decided>,
+    /// What is wanted, why, and since when; none before the first look at the status.
+    pub standing: Option<Standing>,
+    /// What was started, of queues whose definition has a rate limit.
+    pub starts: BTreeMap<QueueName, Starts>,
     /// The last decisions that changed something; none before the first look at the status.
     pub history: Option<Vec<ScalingChange>>,
     /// What was told as an event a while ago, and when.
@@ -185,6 +190,17 @@ pub struct Memory {
     pub refused: Option<Refused>,
     /// The status as it was last written.
     pub written: Option<Written>,
+}
+
+/// What is wanted, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Pods.
+    pub desired: u32,
+    /// Why, in one word.
+    pub reason: String,
+    /// Since when, as Kubernetes writes times.
+    pub since: String,
 }
 
 /// A status as it was written.

@@ -16,6 +16,7 @@ mod history;
 mod kept;
 mod measured;
 mod notices;
+pub(super) mod rate;
 mod readable;
 mod scale;
 mod status;

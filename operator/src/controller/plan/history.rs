@@ -3,7 +3,7 @@
 use api::ScalingChange;
 
 use super::{conditions::written, scale::Scaled};
-use crate::controller::observed::{Memory, Now, Observed};
+use crate::controller::observed::{Memory, Now, Observed, Standing};
 
 /// How many are kept.
 const KEPT: usize = 20;
@@ -30,6 +30,20 @@ pub(super) fn kind(reason: &str) -> &str {
 /// Notes what is wanted now, if that is something else than before. After a restart the status
 /// says what was before.
 pub(super) fn note(observed: &Observed, memory: &mut Memory, scaled: &Scaled, now: Now) {
+    let before = memory.standing.take().or_else(|| {
+        let last = observed.status.scaling.as_ref()?;
+        Some(Standing {
+            desired: last.desired,
+            reason: last.reason.clone(),
+            since: last.decided_at.clone(),
+        })
+    });
+    let same = before.filter(|b| b.desired == scaled.desired && b.reason == scaled.reason);
+    memory.standing = Some(same.unwrap_or_else(|| Standing {
+        desired: scaled.desired,
+        reason: scaled.reason.to_owned(),
+        since: written(now.wall),
+    }));
     let mut history = memory.history.take().unwrap_or_else(|| {
         let last = observed.status.scaling.as_ref();
         last.map(|s| s.history.clone()).unwrap_or_default()

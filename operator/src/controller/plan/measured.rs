@@ -4,7 +4,10 @@ use api::{ConductorWorkerStatus, RateLimitStatus, ScalingTerms, TaskStatus};
 use conductor_client::QueueName;
 use scaling::{Instant, TaskTerms};
 
-use super::scale::{is_stale, limits, readings};
+use super::{
+    rate,
+    scale::{is_stale, limits, readings},
+};
 use crate::{
     controller::observed::{Decided, Memory, Now, Observed},
     sampling::{Limits, Round},
@@ -30,7 +33,11 @@ pub(super) fn measure(
             let terms = of_tasks
                 .get(i)
                 .filter(|_| of_tasks.len() == worker.tasks.len());
-            task_status(observed, task, terms, round, now)
+            let mut status = task_status(observed, task, terms, round, now);
+            if let Some(rate) = &mut status.rate_limit {
+                rate.ignored = rate::is_ignored(memory, &task.queue, now);
+            }
+            status
         })
         .collect();
     status.queue = status.tasks.iter().map(|t| t.queue).sum();
@@ -60,6 +67,7 @@ fn task_status(
         rate_limit: rate.map(|rate| RateLimitStatus {
             count: rate.count,
             seconds: rate.window.as_secs(),
+            ignored: false,
         }),
     }
 }

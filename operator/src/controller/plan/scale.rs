@@ -7,7 +7,7 @@ use std::{
 
 use scaling::{Decision, Policy, RateLimit, Reason, Sample, TaskPolicy, TaskSample};
 
-use super::{Mark, kept, same_template};
+use super::{Mark, kept, rate, same_template};
 use crate::{
     controller::observed::{Decided, LiveDeployment, LivePod, Memory, Now, Observed},
     sampling::{Limits, PodReading, Round},
@@ -233,7 +233,8 @@ fn decide(
     now: Now,
 ) {
     let state = kept::state_for(observed, worker, memory, now);
-    let policy = policy(observed, worker, bounds, round);
+    rate::note(memory, round, now);
+    let policy = policy(observed, worker, bounds, round, memory, now);
     let sample = sample(observed, worker, round, memory, current.unwrap_or(0), now);
     let (decision, state) = scaling::decide(&policy, state, &sample, now.clock);
     memory.state = Some(state);
@@ -252,6 +253,8 @@ pub(super) fn policy(
     worker: &Worker,
     bounds: Bounds,
     round: &Round,
+    memory: &Memory,
+    now: Now,
 ) -> Policy {
     // A limit is for all workers of a queue together.
     let of = |task: &Task, limit: u32| match observed.shared.get(&task.queue) {
@@ -272,10 +275,13 @@ pub(super) fn policy(
             .map(|task| TaskPolicy {
                 cap: task.concurrency,
                 exec_limit: limits(round, task).at_once.map(|n| of(task, n)),
-                rate_limit: limits(round, task).rate.map(|rate| RateLimit {
-                    count: of(task, rate.count),
-                    ..rate
-                }),
+                rate_limit: limits(round, task)
+                    .rate
+                    .filter(|_| !rate::is_ignored(memory, &task.queue, now))
+                    .map(|rate| RateLimit {
+                        count: of(task, rate.count),
+                        ..rate
+                    }),
             })
             .collect(),
     }

@@ -78,7 +78,6 @@ fn unmeasured(status: &ConductorWorkerStatus) -> ConductorWorkerStatus {
         *scaling = ScalingStatus {
             desired: scaling.desired,
             reason: history::kind(&scaling.reason).to_owned(),
-            limits: scaling.limits.take(),
             ..ScalingStatus::default()
         };
     }
@@ -217,9 +216,8 @@ fn scaling_status(
     now: Now,
 ) -> ScalingStatus {
     let last = last.scaling.as_ref();
-    let since = last
-        .filter(|s| s.desired == scaled.desired && s.reason == scaled.reason)
-        .map_or_else(|| written(now.wall), |s| s.decided_at.clone());
+    let since = memory.standing.as_ref();
+    let since = since.map_or_else(|| written(now.wall), |s| s.since.clone());
     let mut status = ScalingStatus {
         desired: scaled.desired,
         reason: scaled.reason.to_owned(),

@@ -583,7 +583,14 @@ fn limits_of_a_definition_reach_the_decision_shared_as_the_queue_is() {
             ..Round::default()
         };
         let bounds = world.worker().bounds().unwrap();
-        let policy = scale::policy(&world.observed, world.worker(), bounds, &round);
+        let policy = scale::policy(
+            &world.observed,
+            world.worker(),
+            bounds,
+            &round,
+            &Memory::default(),
+            world.now(),
+        );
         let of = &policy.tasks[0];
         assert_eq!((of.exec_limit, of.rate_limit.map(|r| r.count)), expected);
     }

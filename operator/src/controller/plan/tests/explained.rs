@@ -54,9 +54,51 @@ fn the_numbers_behind_a_decision_and_their_ages_are_told() {
     let rate = RateLimitStatus {
         count: 9,
         seconds: 60,
+        ignored: false,
     };
     assert_eq!(task.rate_limit, Some(rate));
     assert!(task.backlog.is_some() && task.need.is_some() && task.execution_seconds.is_some());
+}
+
+#[test]
+fn a_rate_limit_that_the_server_ignores_bounds_nothing() {
+    // Of a limit of 10 in 60 s; so many start in each round of 5 s.
+    for (starts, ignored) in [(0, false), (1, false), (4, true)] {
+        let mut world = World::running(1, json!({}));
+        let mut rounds = 0;
+        let is_ignored = |plan: &Plan| plan.status.tasks[0].rate_limit.unwrap().ignored;
+        let limits = Limits {
+            at_once: None,
+            rate: Some(scaling::RateLimit {
+                count: 10,
+                window: Duration::from_secs(60),
+            }),
+        };
+        let mut next = |world: &mut World, started| {
+            world.read(500, &[2]);
+            let round = world.observed.round.as_mut().unwrap();
+            round.limits = [("greet".to_owned(), limits)].into();
+            let growth = Growth {
+                started,
+                ..Growth::default()
+            };
+            round.growth = [(queue(), growth)].into();
+            let plan = world.plan();
+            world.apply(plan.clone());
+            rounds += 1;
+            plan
+        };
+        for _ in 0..24 {
+            assert!(!is_ignored(&next(&mut world, starts)), "two windows first");
+        }
+        assert_eq!(is_ignored(&next(&mut world, starts)), ignored, "{starts}");
+        // Nothing is started any more: for an hour it is still known.
+        for later in [3_500, 200] {
+            world.seconds += later;
+            let known = ignored && later > 1_000;
+            assert_eq!(is_ignored(&next(&mut world, 0)), known, "{starts}");
+        }
+    }
 }
 
 #[test]
@@ -147,8 +189,19 @@ fn usual_reasons_come_and_go_without_a_write_of_their_own() {
         world.apply(plan);
     }
     assert!(others > 0, "the reason never changed");
-    world.seconds += 60;
-    assert!(world.tick(0, &[1, 1, 1]).write_status, "once a minute");
+    // Since when it is so is not since when it was written.
+    let mut written = 0;
+    let mut before = world.tick(2, &[2, 2, 1]);
+    for _ in 0..13 {
+        let plan = world.tick(2, &[2, 2, 1]);
+        if decided(&plan) == decided(&before) {
+            assert_eq!(scaling(&plan).decided_at, scaling(&before).decided_at);
+        }
+        written += usize::from(plan.write_status);
+        world.apply(plan.clone());
+        before = plan;
+    }
+    assert_eq!(written, 1, "once a minute");
 }
 
 #[test]
