@@ -278,7 +278,7 @@ impl Sampling {
         } = &mut *seen;
         let server = servers.entry(conductor.identity().clone()).or_default();
         server.note_sizes(&queues, &sizes, now);
-        if let Some(said) = said {
+        if let Some((due, said)) = said {
             let ours = |name: &str| pod_names.contains_key(name);
             server.task_types.note(&due, &said, ours, now);
         }
@@ -403,3 +403,6 @@ fn queues_of(workers: &[(Key, Arc<Worker>)]) -> Vec<QueueName> {
     queues.dedup();
     queues
 }
+
+#[cfg(test)]
+mod tests;

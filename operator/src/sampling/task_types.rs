@@ -75,19 +75,19 @@ impl TaskTypes {
             .collect()
     }
 
-    /// Notes what was said of the task types that were due. Limits that could not be read stay
+    /// Notes what was said of the task types that were asked for. Limits that could not be read stay
     /// as they were. A type that was not answered in time is due again at once, unless none was:
     /// such a server is left alone for a while. `ours` are the names of our pods, those that
     /// went a moment ago included.
     pub(super) fn note(
         &mut self,
-        due: &[String],
+        asked: &[String],
         said: &BTreeMap<String, Said>,
         ours: impl Fn(&str) -> bool,
         now: Instant,
     ) {
         let answers = said.values().any(|said| said.limits.is_ok());
-        for name in due {
+        for name in asked {
             let limits = match said.get(name) {
                 Some(said) => said.limits,
                 None if answers => continue,
@@ -166,21 +166,20 @@ fn limits_of(def: &TaskDef) -> Limits {
     }
 }
 
-/// Reads task types, as long as `patience` and the server's requests last.
+/// Reads task types, as long as `patience` and the server's requests last: which were asked for,
+/// and what was said in time.
 pub(super) async fn read(
     client: &Client,
     names: &[String],
     requests: &Requests,
     patience: Duration,
-) -> BTreeMap<String, Said> {
+) -> (Vec<String>, BTreeMap<String, Said>) {
     let mut names = names.to_vec();
     // Those whose turn comes too late are others the next time.
     fastrand::shuffle(&mut names);
-    stream::iter(names)
+    let asked: Vec<String> = names.into_iter().take_while(|_| requests.take()).collect();
+    let said = stream::iter(asked.clone())
         .map(async |name: String| {
-            if !requests.take() {
-                return None;
-            }
             let limits = match client.task_def(&name).await {
                 Ok(def) => Ok(limits_of(&def)),
                 Err(error) if error.kind() == Kind::Gone => Ok(Limits::default()),
@@ -191,13 +190,13 @@ pub(super) async fn read(
             } else {
                 None
             };
-            Some((name, Said { limits, pollers }))
+            (name, Said { limits, pollers })
         })
         .buffer_unordered(AT_ONCE)
         .take_until(tokio::time::sleep(patience))
-        .filter_map(std::future::ready)
         .collect()
-        .await
+        .await;
+    (asked, said)
 }
 
 #[cfg(test)]
@@ -358,7 +357,8 @@ mod tests {
         let patience = Duration::from_millis(50);
         let requests = Requests::unbounded();
         let reading = read(&client, &names, &requests, patience);
-        let said = tokio::time::timeout(patience * 40, reading).await;
-        assert!(said.unwrap().is_empty());
+        let read = tokio::time::timeout(patience * 40, reading).await;
+        let (asked, said) = read.unwrap();
+        assert_eq!((asked.len(), said.len()), (PER_TICK, 0));
     }
 }
