@@ -82,7 +82,7 @@ struct RunArgs {
     #[arg(
         long,
         env = "CONDUCTOR_REQUESTS_PER_SECOND",
-        default_value = "10",
+        default_value = "20",
         value_name = "NUMBER"
     )]
     conductor_requests_per_second: String,
@@ -388,7 +388,7 @@ mod tests {
         let meant = given(&["--sidecar-image=s"]).unwrap();
         let pace = Pace {
             tick: Duration::from_secs(5),
-            requests_per_second: 10.0,
+            requests_per_second: 20.0,
             scrapes_per_second: 100.0,
             whole_pools: 50,
         };

@@ -63,6 +63,10 @@ pub(super) async fn apply(
         Ok(refused)
     }
     .await;
+    if written.is_err() {
+        // The events come with the next try.
+        memory.told.clear();
+    }
     context.remember(key, memory);
     let refused = written?;
     for event in events {

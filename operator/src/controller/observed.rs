@@ -180,8 +180,8 @@ pub struct Memory {
     pub starts: BTreeMap<QueueName, Starts>,
     /// The last decisions that changed something; none before the first look at the status.
     pub history: Option<Vec<ScalingChange>>,
-    /// What was told as an event a while ago, and when.
-    pub told: BTreeMap<String, Instant>,
+    /// What was told as an event a while ago, whether it was a warning, and when.
+    pub told: BTreeMap<(bool, String), Instant>,
     /// UIDs of pods that were seen ready; none before the first round.
     pub seen_ready: Option<BTreeSet<String>>,
     /// The Deployment as it was last applied.

@@ -119,6 +119,8 @@ pub(super) struct Asker {
     /// Whose turn it is, where not all could be asked for.
     next: Option<QueueName>,
     rounds: u32,
+    /// Rounds since one in which requests were left.
+    passed: u32,
     /// When the server said that it wants to be left alone, and how.
     pause: Option<(Instant, Failed)>,
 }
@@ -143,6 +145,7 @@ impl Asker {
             tried: None,
             next: None,
             rounds: 1,
+            passed: 0,
             pause: None,
         }
     }
@@ -210,8 +213,12 @@ impl Asker {
         let answered = usual.iter().filter(|q| sizes.has(q)).count();
         self.next = usual.iter().find(|q| !sizes.has(q)).cloned();
         if answered > 0 {
-            let rounds = usual.len().div_ceil(answered);
-            self.rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+            let rounds = u32::try_from(usual.len().div_ceil(answered)).unwrap_or(u32::MAX);
+            self.rounds = rounds.saturating_mul(self.passed.saturating_add(1));
+            self.passed = 0;
+        } else if !usual.is_empty() {
+            self.passed = self.passed.saturating_add(1);
+            self.rounds = self.rounds.max(self.passed.saturating_add(1));
         }
         sizes.rounds = self.rounds;
         sizes
@@ -689,6 +696,30 @@ mod tests {
             assert_eq!(pair.ask(&queues(3)).await.failed.len(), 3);
             assert_eq!(pair.requests(), (requests, 0));
         }
+    }
+
+    #[tokio::test]
+    async fn a_round_without_a_request_left_makes_the_others_longer() {
+        let clock = Clock::start();
+        let requests = |n| {
+            // So many, and then next to nothing.
+            let budget = Budget::new(1e-3, f64::from(n) * 1e3, clock.now().clock);
+            Requests::new(budget, clock)
+        };
+        let mut pair = Pair::new(Mind::default(), requests(1)).await;
+        let queues = queues(3);
+        let mut ask = async |more| {
+            if more {
+                pair.asker.requests = requests(1);
+            }
+            let sizes = pair.ask(&queues).await;
+            (sizes.read.len(), sizes.failed.len(), sizes.rounds)
+        };
+        assert_eq!(ask(false).await, (3, 0, 1));
+        assert_eq!(ask(false).await, (0, 0, 2));
+        assert_eq!(ask(false).await, (0, 0, 3));
+        assert_eq!(ask(true).await, (3, 0, 3), "once in three rounds");
+        assert_eq!(ask(true).await, (3, 0, 1));
     }
 
     #[tokio::test]

@@ -102,12 +102,10 @@ impl TaskTypes {
                 self.note_poll(row, &ours, now);
             }
         }
-        self.polled.retain(|_, polled| {
-            polled
-                .others
-                .retain(|_, (seen, _)| now.seconds_since(*seen) < TOLD);
-            !polled.others.is_empty() || polled.last > 0
-        });
+        for polled in self.polled.values_mut() {
+            let is_told = |seen: Instant| now.seconds_since(seen) < TOLD;
+            polled.others.retain(|_, (seen, _)| is_told(*seen));
+        }
     }
 
     /// Only a poll since the last look counts: who polled before that may have gone long ago.

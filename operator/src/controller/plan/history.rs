@@ -10,12 +10,13 @@ const KEPT: usize = 20;
 
 /// Reasons between which a number of pods moves by itself all day: a change from one to another
 /// is none while the number stays.
-const USUAL: [&str; 5] = [
+const USUAL: [&str; 6] = [
     "Steady",
     "ScaledUp",
     "ScaledDown",
     "HeldByWindow",
     "HeldByBusyPods",
+    "AtMinReplicas",
 ];
 
 /// The reason, or one word for all that say that things are as they should be.

@@ -27,6 +27,9 @@ use crate::{
 /// How often measurements alone are written.
 const MEASURED: Duration = Duration::from_secs(60);
 
+/// The reason of `ScalingLimited` where it is false.
+const WITHIN_LIMITS: &str = "WithinLimits";
+
 /// How long what was written is trusted to be there although it has not been read.
 const TRUSTED: Duration = Duration::from_secs(10);
 
@@ -83,6 +86,14 @@ fn unmeasured(status: &ConductorWorkerStatus) -> ConductorWorkerStatus {
     }
     for condition in &mut status.conditions {
         condition.message.clear();
+        // It comes and goes with each task, where one pod is kept for a few.
+        if condition.reason == Reason::AtMinReplicas.as_str() {
+            WITHIN_LIMITS.clone_into(&mut condition.reason);
+        }
+        if condition.reason == WITHIN_LIMITS {
+            condition.status.clear();
+            condition.last_transition_time.clear();
+        }
     }
     status
 }
@@ -194,7 +205,7 @@ pub(super) fn status(
         if limited {
             scaled.reason
         } else {
-            "WithinLimits"
+            WITHIN_LIMITS
         },
         if limited {
             scaled.message.clone()
