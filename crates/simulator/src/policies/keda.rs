@@ -82,7 +82,7 @@ impl Policy for Keda {
                 .collect();
             replicas = self.hpa.next(seen.now, replicas, &proposals);
         }
-        if seen.now % POLLING != 0.0 {
+        if seen.now <= 0.0 || seen.now % POLLING != 0.0 {
             return replicas;
         }
         let active = triggers
