@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::{
     oracle::{self, Plan},
-    policies::{Keda, Metric, Ours},
+    policies::{AwsBpi, AzureTbs, Concurrency, FlinkLike, Keda, Kpa, Metric, Ours},
     policy::{Policy, ScaleDown},
     scenario::Scenario,
     score::{Figures, Row},
@@ -23,7 +23,12 @@ pub enum Name {
     KedaTuned,
     KedaTunedDrain,
     Keda,
+    KpaExec,
+    KpaQueue,
     Airflow,
+    AwsBpi,
+    AzureTbs,
+    FlinkLike,
 }
 
 /// A name that no policy has.
@@ -44,13 +49,18 @@ const SPARE_MISS: f64 = 0.01;
 
 impl Name {
     /// Every policy.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::Ours,
         Self::Oracle,
         Self::KedaTuned,
         Self::KedaTunedDrain,
         Self::Keda,
+        Self::KpaExec,
+        Self::KpaQueue,
         Self::Airflow,
+        Self::AwsBpi,
+        Self::AzureTbs,
+        Self::FlinkLike,
     ];
 
     /// The name in results and on the command line.
@@ -61,7 +71,12 @@ impl Name {
             Self::KedaTuned => "keda-hpa-tuned",
             Self::KedaTunedDrain => "keda-hpa-tuned+drain",
             Self::Keda => "keda-hpa",
+            Self::KpaExec => "kpa-exec",
+            Self::KpaQueue => "kpa-queue",
             Self::Airflow => "airflow",
+            Self::AwsBpi => "aws-bpi",
+            Self::AzureTbs => "azure-tbs",
+            Self::FlinkLike => "flink-like",
         }
     }
 }
@@ -165,6 +180,13 @@ impl Study {
         of_variants.swap_remove(best)
     }
 
+    /// PROBE
+    pub fn trace(&self, policy: Name, moments: u32) -> crate::Trace {
+        if policy == Name::Oracle { let (_, mut plan) = self.oracle(); return self.outcome(&mut plan, Some(moments)).trace.unwrap(); }
+        let mut p = (self.variants(policy)[0].1)(&self.scenario);
+        self.outcome(&mut *p, Some(moments)).trace.unwrap()
+    }
+
     fn figures(&self, policy: &mut dyn Policy) -> Figures {
         let mut outcome = self.outcome(policy, None);
         Figures::of(&self.scenario, &mut outcome)
@@ -201,6 +223,15 @@ impl Study {
                 ScaleDown::Blind,
             )),
             Name::Airflow => alone(keda(Metric::QueuedAndRunning(slots), ScaleDown::Blind)),
+            Name::KpaExec => alone(Box::new(|s| {
+                Box::new(Kpa::new(s, Concurrency::Executing))
+            })),
+            Name::KpaQueue => alone(Box::new(|s| {
+                Box::new(Kpa::new(s, Concurrency::QueuedAndExecuting))
+            })),
+            Name::AwsBpi => alone(Box::new(|s| Box::new(AwsBpi::new(s)))),
+            Name::AzureTbs => alone(Box::new(|s| Box::new(AzureTbs::new(s)))),
+            Name::FlinkLike => alone(Box::new(|s| Box::new(FlinkLike::new(s)))),
             Name::KedaTuned => tuned(kinds, ScaleDown::Blind),
             Name::KedaTunedDrain => tuned(kinds, ScaleDown::Drain),
             Name::Oracle => Vec::new(),

@@ -44,9 +44,6 @@ impl Hpa {
     /// The next number of replicas. `proposals` are those of the metrics, `None` for one that
     /// cannot be read.
     pub fn next(&mut self, now: f64, current: u32, proposals: &[Option<u32>]) -> u32 {
-        if self.recommended.is_empty() {
-            self.recommended.push_back((now, current));
-        }
         let known = proposals.iter().flatten().copied().max();
         let missing = proposals.iter().any(Option::is_none);
         let proposed = match known {

@@ -73,6 +73,10 @@ impl Policy for Keda {
     }
 
     fn desired(&mut self, seen: &Observation) -> u32 {
+        if seen.now <= 0.0 {
+            // Both loops look for the first time after their first period.
+            return seen.active();
+        }
         let triggers = self.triggers(seen);
         let mut replicas = seen.active();
         if replicas > 0 {
@@ -82,7 +86,7 @@ impl Policy for Keda {
                 .collect();
             replicas = self.hpa.next(seen.now, replicas, &proposals);
         }
-        if seen.now <= 0.0 || seen.now % POLLING != 0.0 {
+        if seen.now % POLLING != 0.0 {
             return replicas;
         }
         let active = triggers
