@@ -11,21 +11,21 @@ use crate::{
 
 /// Seconds between two data points of a metric, and two decisions.
 const TICK: f64 = 60.0;
-/// So many data points must lie below the target before anything is taken away.
+/// So many data points in a row must lie above the target before anything is added to a pool
+/// that is not empty …
+const POINTS_UP: usize = 3;
+/// … and below it before anything is taken away.
 const POINTS_DOWN: usize = 15;
-/// Nothing is added within this time of what was added before.
-const COOLDOWN: f64 = 300.0;
 /// Mean execution time before anything was seen.
 const FIRST_GUESS: f64 = 1.0;
 
-/// N = Σ Q·S̄/(W·c): the acceptable backlog of an instance is what it works off within W.
+/// N = Q·S̄/(W·c): the acceptable backlog of an instance is what it works off within W.
 /// Its memory is in CloudWatch and survives a restart.
 #[derive(Debug)]
 pub struct AwsBpi {
     wait: f64,
     slots: f64,
     wanted: VecDeque<u32>,
-    last_up: Option<f64>,
 }
 
 impl AwsBpi {
@@ -35,7 +35,6 @@ impl AwsBpi {
             wait: scenario.target.max_wait,
             slots: f64::from(scenario.pods.slots),
             wanted: VecDeque::new(),
-            last_up: None,
         }
     }
 }
@@ -54,25 +53,26 @@ impl Policy for AwsBpi {
         if seen.now <= 0.0 || seen.queue().is_none() {
             return current;
         }
-        let seconds = seen.tasks.iter().map(|t| {
-            let mean = if t.ended > 0 {
-                t.ended_seconds / t.ended as f64
-            } else {
-                FIRST_GUESS
-            };
-            t.queue.unwrap_or(0) as f64 * mean
-        });
-        let wanted = (seconds.sum::<f64>() / (self.wait * self.slots)).ceil() as u32;
+        let queue = seen.queue().unwrap_or(0) as f64;
+        let ended: u64 = seen.tasks.iter().map(|t| t.ended).sum();
+        let mean = if ended > 0 {
+            seen.tasks.iter().map(|t| t.ended_seconds).sum::<f64>() / ended as f64
+        } else {
+            FIRST_GUESS
+        };
+        let wanted = (queue * mean / (self.wait * self.slots)).ceil() as u32;
         self.wanted.push_back(wanted);
         if self.wanted.len() > POINTS_DOWN {
             self.wanted.pop_front();
         }
         if wanted > current {
-            if self.last_up.is_some_and(|at| seen.now - at < COOLDOWN) {
-                return current;
-            }
-            self.last_up = Some(seen.now);
-            return wanted;
+            let tail = self.wanted.iter().rev().take(POINTS_UP);
+            let above = tail.filter(|w| **w > current).count();
+            return if current == 0 || above == POINTS_UP {
+                wanted
+            } else {
+                current
+            };
         }
         if self.wanted.len() < POINTS_DOWN {
             return current;

@@ -1,4 +1,5 @@
-//! The Flink autoscaler's rule, with times that fit W instead of its minutes.
+//! The Flink autoscaler's rule, with times that fit W instead of its minutes, and without its
+//! band on the way up.
 //! <https://nightlies.apache.org/flink/flink-kubernetes-operator-docs-main/docs/custom-resource/autoscaler/>
 
 use std::collections::VecDeque;
@@ -14,86 +15,95 @@ const TICK: f64 = 15.0;
 /// Seconds over which rates are measured.
 const WINDOW: f64 = 60.0;
 /// Fewer must be enough for this long.
-const DOWN_DELAY: f64 = 240.0;
+const DOWN_DELAY: f64 = 180.0;
 /// With nothing to do for this long, all pods go.
 const IDLE: f64 = 60.0;
-/// Utilisation aimed at, and the band in which nothing changes.
+/// Utilisation aimed at, and that below which pods are taken away.
 const AIM: f64 = 0.7;
-const HIGH: f64 = 1.0;
 const LOW: f64 = 0.4;
 /// A backlog that takes longer than this at the rate of arrivals forbids to scale down.
 const BACKLOGGED: f64 = 300.0;
+/// A backlog is caught up with within this many times W.
+const CATCH_UP: f64 = 1.5;
 /// Seconds that a change takes until it helps.
-const RESTART: f64 = 10.0;
+const RESTART: f64 = 12.0;
 /// Seconds a task takes before any was seen to end.
 const FIRST_GUESS: f64 = 1.0;
 
-/// target = lag/C + rate·R/C + rate/utilisation, in slots by the measured time a task takes.
+/// target = lag/C + rate·R/C + rate/utilisation, in slots by the measured busy time of a task.
+/// What it measures is in a ConfigMap and survives a restart.
 #[derive(Debug)]
 pub struct FlinkLike {
     catch_up: f64,
     slots: f64,
-    /// Busy seconds per task, by type.
-    each: Vec<f64>,
-    idle_since: Option<f64>,
-    /// Time, queue sizes, and started, ended and executing seconds by type.
-    seen: VecDeque<(f64, Vec<Point>)>,
+    /// Busy seconds a task.
+    each: f64,
+    seen: VecDeque<Point>,
     /// Since when fewer would do, and the most that would.
     fewer: Option<(f64, u32)>,
+    idle_since: Option<f64>,
 }
 
+/// All types together, counted from the start.
 #[derive(Debug, Clone, Copy)]
 struct Point {
-    queue: f64,
+    at: f64,
+    lag: f64,
     started: f64,
     ended: f64,
-    occupied: f64,
+    busy: f64,
 }
 
 impl FlinkLike {
     /// For this scenario's pool.
     pub fn new(scenario: &Scenario) -> Self {
         Self {
-            catch_up: scenario.target.max_wait,
+            catch_up: CATCH_UP * scenario.target.max_wait,
             slots: f64::from(scenario.pods.slots),
-            each: vec![FIRST_GUESS; scenario.types.len()],
-            idle_since: None,
+            each: FIRST_GUESS,
             seen: VecDeque::new(),
             fewer: None,
+            idle_since: None,
         }
     }
 
-    /// The time a task takes, where some ended in the window.
-    fn measure(&mut self) {
-        let (Some((_, before)), Some((_, now))) = (self.seen.front(), self.seen.back()) else {
-            return;
+    fn measure(&mut self, seen: &Observation, lag: u64) {
+        let mut point = Point {
+            at: seen.now,
+            lag: lag as f64,
+            started: 0.0,
+            ended: 0.0,
+            busy: 0.0,
         };
-        for ((a, b), each) in before.iter().zip(now).zip(&mut self.each) {
-            if b.ended > a.ended {
-                *each = (b.occupied - a.occupied) / (b.ended - a.ended);
-            }
+        for task in &seen.tasks {
+            point.started += task.started as f64;
+            point.ended += task.ended as f64;
+            point.busy += task.occupied_seconds;
+        }
+        self.seen.push_back(point);
+        while self.seen.len() > 2 && seen.now - self.seen[0].at > WINDOW {
+            self.seen.pop_front();
+        }
+        let ended = point.ended - self.seen[0].ended;
+        if ended > 0.0 {
+            self.each = (point.busy - self.seen[0].busy) / ended;
         }
     }
 
-    /// Slots wanted at a utilisation, and whether a backlog is being caught up with.
-    fn slots(&self, utilisation: f64) -> Option<(f64, bool)> {
-        let ((from, before), (to, now)) = (self.seen.front()?, self.seen.back()?);
-        let seconds = to - from;
-        if seconds <= 0.0 {
-            return None;
+    /// Lag and the rate of arrivals; nothing before a second look.
+    fn rates(&self) -> Option<(f64, f64)> {
+        let (from, to) = (self.seen.front()?, self.seen.back()?);
+        let seconds = to.at - from.at;
+        let arrived = to.started - from.started + to.lag - from.lag;
+        (seconds > 0.0).then(|| (to.lag, (arrived / seconds).max(0.0)))
+    }
+
+    fn idles(&mut self, seen: &Observation, lag: u64) -> bool {
+        if lag > 0 || seen.running() > 0 {
+            self.idle_since = None;
+            return false;
         }
-        let mut slots = 0.0;
-        let (mut lag, mut rates) = (0.0, 0.0);
-        for ((a, b), each) in before.iter().zip(now).zip(&self.each) {
-            let rate = ((b.started - a.started + b.queue - a.queue) / seconds).max(0.0);
-            slots += each
-                * (b.queue / self.catch_up
-                    + rate * RESTART / self.catch_up
-                    + rate / utilisation);
-            lag += b.queue;
-            rates += rate;
-        }
-        Some((slots, lag > rates * BACKLOGGED))
+        seen.now - *self.idle_since.get_or_insert(seen.now) >= IDLE
     }
 }
 
@@ -108,41 +118,26 @@ impl Policy for FlinkLike {
 
     fn desired(&mut self, seen: &Observation) -> u32 {
         let current = seen.active();
-        if seen.queue().is_none() {
+        let Some(queue) = seen.queue() else {
             return current;
-        }
-        let points = seen.tasks.iter().map(|t| Point {
-            queue: t.queue.unwrap_or(0) as f64,
-            started: t.started as f64,
-            ended: t.ended as f64,
-            occupied: t.occupied_seconds,
-        });
-        self.seen.push_back((seen.now, points.collect()));
-        while self.seen.len() > 2 && seen.now - self.seen[0].0 > WINDOW {
-            self.seen.pop_front();
-        }
-        self.measure();
-        let busy = seen.tasks.iter().any(|t| t.queue != Some(0) || t.running > 0);
-        if busy {
-            self.idle_since = None;
-        } else if seen.now - *self.idle_since.get_or_insert(seen.now) >= IDLE {
+        };
+        self.measure(seen, queue);
+        if self.idles(seen, queue) {
             self.fewer = None;
             return 0;
         }
-        let (Some((aim, backlogged)), Some((high, _)), Some((low, _))) =
-            (self.slots(AIM), self.slots(HIGH), self.slots(LOW))
-        else {
+        let Some((lag, rate)) = self.rates() else {
             return current;
         };
-        let have = f64::from(current) * self.slots;
-        let wanted = (aim / self.slots - 1e-9).ceil() as u32;
-        if have < high || (current == 0 && wanted > 0) {
+        let slots = |utilisation: f64| {
+            self.each
+                * (lag / self.catch_up + rate * RESTART / self.catch_up + rate / utilisation)
+        };
+        let wanted = (slots(AIM) / self.slots - 1e-9).ceil() as u32;
+        let too_many = f64::from(current) * self.slots > slots(LOW);
+        if wanted >= current || !too_many || lag > rate * BACKLOGGED {
             self.fewer = None;
             return wanted.max(current);
-        }
-        if have <= low || backlogged || wanted >= current {
-            self.fewer = None;
-            return current;
         }
         let (since, most) = self.fewer.get_or_insert((seen.now, wanted));
         *most = wanted.max(*most);
@@ -154,6 +149,5 @@ impl Policy for FlinkLike {
         most
     }
 
-    /// Its metrics are in a ConfigMap.
     fn restart(&mut self, _: &Observation) {}
 }
