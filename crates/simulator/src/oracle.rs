@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Seconds between two steps of a plan.
-const STEP: f64 = 5.0;
+const STEP: f64 = 1.0;
 /// Shares of W by which work may be late.
 const LATE: [f64; 5] = [0.0, 0.3, 0.6, 0.9, 1.0];
 /// Factors on the capacity.
@@ -91,24 +91,21 @@ impl Slopes {
 impl Plan {
     fn new(scenario: &Scenario, slopes: &Slopes, margin: f64, start: Figures) -> Self {
         let pool = &scenario.pods;
-        let mut pods: Vec<u32> = (0..slopes.all.len())
+        let needed: Vec<u32> = (0..slopes.all.len())
             .map(|step| slopes.pods(step, pool.slots, margin))
             .collect();
-        fill_dips(&mut pods, |step| {
-            let scale = factor(&pool.start_scale, step as f64 * STEP);
-            (start.mean * scale / STEP).floor() as usize
-        });
+        let scale = |step: usize| factor(&pool.start_scale, step as f64 * STEP);
         // Ordered early; what is not needed any more goes when it is not.
-        let early = (0..pods.len()).map(|step| {
-            let at = step as f64 * STEP;
-            let until = at + start.p90 * factor(&pool.start_scale, at);
-            let ahead = (until / STEP).floor() as usize;
-            let needed = &pods[step..=ahead.min(pods.len() - 1)];
+        let early = (0..needed.len()).map(|step| {
+            let ahead = step + (start.p90 * scale(step) / STEP).ceil() as usize;
+            let needed = &needed[step..=ahead.min(needed.len() - 1)];
             needed.iter().copied().max().unwrap_or(0)
         });
-        Self {
-            pods: early.collect(),
-        }
+        let mut pods: Vec<u32> = early.collect();
+        fill_dips(&mut pods, |step| {
+            (start.mean * scale(step) / STEP).floor() as usize
+        });
+        Self { pods }
     }
 }
 

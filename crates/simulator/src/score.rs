@@ -77,7 +77,7 @@ impl Figures {
             p99: nearest_rank(waits, 0.99),
             longest: waits.last().copied().unwrap_or(0.0),
             miss: late.len() as f64 / count,
-            excess: late.iter().map(|w| (w - goal) / goal).sum::<f64>() / count,
+            excess: late.iter().fold(0.0, |sum, w| sum + (w - goal) / goal) / count,
             pod_seconds: outcome.pod_seconds,
             killed: outcome.killed,
             wasted_seconds: outcome.wasted_seconds,

@@ -180,13 +180,6 @@ impl Study {
         of_variants.swap_remove(best)
     }
 
-    /// PROBE
-    pub fn trace(&self, policy: Name, moments: u32) -> crate::Trace {
-        if policy == Name::Oracle { let (_, mut plan) = self.oracle(); return self.outcome(&mut plan, Some(moments)).trace.unwrap(); }
-        let mut p = (self.variants(policy)[0].1)(&self.scenario);
-        self.outcome(&mut *p, Some(moments)).trace.unwrap()
-    }
-
     fn figures(&self, policy: &mut dyn Policy) -> Figures {
         let mut outcome = self.outcome(policy, None);
         Figures::of(&self.scenario, &mut outcome)
