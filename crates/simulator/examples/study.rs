@@ -54,7 +54,7 @@ fn run() -> Result<String, String> {
         .map(|file| {
             let text = std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
             let scenario = Scenario::read(&text).map_err(|e| format!("{file}: {e}"))?;
-            let study = Study::new(scenario, &options);
+            let study = Study::new(scenario, options);
             let name = study.scenario().name.clone();
             let results = study.run(&policies, oracle.get(&name).copied());
             Ok(results.iter().map(|r| r.row(&name)).collect())

@@ -89,15 +89,18 @@ impl Figures {
         }
     }
 
-    /// J = cost ratio + 10·miss + excess, beside the oracle's pod-seconds; lower is better.
-    /// Where the oracle needs no pod, the cost ratio of none is 1.
-    pub fn j(&self, oracle_pod_seconds: f64) -> f64 {
-        let cost = if oracle_pod_seconds > 0.0 {
+    /// Pod-seconds beside the oracle's. Where the oracle needs none, each pod-second counts.
+    pub fn cost_ratio(&self, oracle_pod_seconds: f64) -> f64 {
+        if oracle_pod_seconds > 0.0 {
             self.pod_seconds / oracle_pod_seconds
         } else {
             1.0 + self.pod_seconds
-        };
-        cost + 10.0 * self.miss + self.excess
+        }
+    }
+
+    /// J = cost ratio + 10·miss + excess; lower is better.
+    pub fn j(&self, oracle_pod_seconds: f64) -> f64 {
+        self.cost_ratio(oracle_pod_seconds) + 10.0 * self.miss + self.excess
     }
 
     /// As a line of results, rounded to four digits.

@@ -4,7 +4,6 @@
 use crate::{
     observation::Observation,
     policy::{Policy, ScaleDown},
-    scenario::Scenario,
 };
 
 /// Seconds between two decisions.
@@ -19,13 +18,6 @@ const TARGET: f64 = 16.0;
 /// ceil(Q / target), a few instances at a time. It remembers nothing.
 #[derive(Debug)]
 pub struct AzureTbs;
-
-impl AzureTbs {
-    /// For this scenario's pool.
-    pub fn new(_: &Scenario) -> Self {
-        Self
-    }
-}
 
 impl Policy for AzureTbs {
     fn scale_down(&self) -> ScaleDown {

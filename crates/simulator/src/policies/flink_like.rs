@@ -130,8 +130,7 @@ impl Policy for FlinkLike {
             return current;
         };
         let slots = |utilisation: f64| {
-            self.each
-                * (lag / self.catch_up + rate * RESTART / self.catch_up + rate / utilisation)
+            self.each * (lag / self.catch_up + rate * RESTART / self.catch_up + rate / utilisation)
         };
         let wanted = (slots(AIM) / self.slots - 1e-9).ceil() as u32;
         let too_many = f64::from(current) * self.slots > slots(LOW);

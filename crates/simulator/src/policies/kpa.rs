@@ -159,7 +159,6 @@ impl Kpa {
             current
         }
     }
-
 }
 
 impl Policy for Kpa {
