@@ -91,6 +91,14 @@ struct TaskStats {
     polls: u64,
     poll_errors: u64,
     idle: bool,
+    idle_seconds: f64,
+    execute_seconds: Digest,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Digest {
+    sum: f64,
 }
 
 /// What a sidecar said, and when.
@@ -292,6 +300,8 @@ impl Stats {
                         .saturating_add(task.failed)
                         .saturating_add(task.handed_back)
                         .saturating_add(task.deferred),
+                    idle_seconds: task.idle_seconds,
+                    ended_seconds: task.execute_seconds.sum,
                     executing_seconds: task.executing_seconds,
                     occupied_seconds: task.occupied_seconds,
                     polls: task.polls,
@@ -384,6 +394,38 @@ mod tests {
         pods.note(&[], Vec::new(), at(30));
         assert!(pods.readings().is_empty());
         assert_eq!(ended(&mut pods), 0, "gone");
+    }
+
+    #[test]
+    fn times_grow_as_counts_do() {
+        let said = |seconds: f64| -> Stats {
+            serde_json::from_value(json!({"observedAt": 1, "tasks": [{
+                "taskType": "greet", "idleSeconds": seconds, "executingSeconds": 2.0 * seconds,
+                "occupiedSeconds": 3.0 * seconds, "executeSeconds": {"count": 1, "sum": 4.0 * seconds},
+            }]}))
+            .unwrap()
+        };
+        let mut pods = Pods::default();
+        note(&mut pods, Some(said(1.0)), 5);
+        for seconds in [3.0, 4.5] {
+            let at = at(10);
+            let stats = said(seconds);
+            pods.note(
+                &["a".to_owned()],
+                vec![("a".to_owned(), Answer { at, stats })],
+                at,
+            );
+        }
+        let grown = pods.spend()[&QueueName::new("greet", None)];
+        let times = [
+            grown.idle_seconds,
+            grown.executing_seconds,
+            grown.occupied_seconds,
+            grown.ended_seconds,
+        ];
+        for (time, n) in times.into_iter().zip([1.0, 2.0, 3.0, 4.0]) {
+            assert!((time - 3.5 * n).abs() < 1e-9, "{times:?}");
+        }
     }
 
     #[test]

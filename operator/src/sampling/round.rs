@@ -140,6 +140,10 @@ pub struct Growth {
     pub started: u64,
     /// Tasks ended, in whatever way.
     pub ended: u64,
+    /// Slot-seconds in which a slot was free and its last poll had brought nothing.
+    pub idle_seconds: f64,
+    /// The execution times of the tasks that ended, together.
+    pub ended_seconds: f64,
     /// Slot-seconds in calls.
     pub executing_seconds: f64,
     /// Slot-seconds from poll to accepted report.
@@ -155,6 +159,8 @@ impl Growth {
     pub fn add(&mut self, other: &Self) {
         self.started = self.started.saturating_add(other.started);
         self.ended = self.ended.saturating_add(other.ended);
+        self.idle_seconds += other.idle_seconds;
+        self.ended_seconds += other.ended_seconds;
         self.executing_seconds += other.executing_seconds;
         self.occupied_seconds += other.occupied_seconds;
         self.polls = self.polls.saturating_add(other.polls);
@@ -167,6 +173,8 @@ impl Growth {
         Self {
             started: self.started.saturating_sub(before.started),
             ended: self.ended.saturating_sub(before.ended),
+            idle_seconds: (self.idle_seconds - before.idle_seconds).max(0.0),
+            ended_seconds: (self.ended_seconds - before.ended_seconds).max(0.0),
             executing_seconds: (self.executing_seconds - before.executing_seconds).max(0.0),
             occupied_seconds: (self.occupied_seconds - before.occupied_seconds).max(0.0),
             polls: self.polls.saturating_sub(before.polls),

@@ -375,6 +375,8 @@ fn task_sample(
         queue,
         started: growth.started,
         ended: growth.ended,
+        idle_seconds: growth.idle_seconds,
+        ended_seconds: growth.ended_seconds,
         executing_seconds: growth.executing_seconds,
         occupied_seconds: growth.occupied_seconds,
         ..TaskSample::default()
