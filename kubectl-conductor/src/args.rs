@@ -4,7 +4,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::{dev, explain, load::LoadOptions};
+use crate::{dev, explain, load::LoadOptions, simulate::SimulateArgs};
 
 /// The exit status of a bad value (sysexits' `EX_USAGE`).
 const USAGE: u8 = 64;
@@ -29,6 +29,11 @@ enum Command {
     /// Reads the `ConductorWorker` and prints what was decided last and from which numbers, the
     /// limits in force, the decisions before, and what is not as it should be.
     Explain(ExplainArgs),
+    /// Runs scenario files under the autoscaler and others, and compares what came of it
+    ///
+    /// Nothing is started: the pool, its tasks and the time are simulated; the decisions are
+    /// those of the operator.
+    Simulate(SimulateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,6 +103,7 @@ impl Args {
         match self.command {
             Command::Dev(args) => args.run(),
             Command::Explain(args) => args.run(),
+            Command::Simulate(args) => args.run(),
         }
     }
 }
@@ -173,12 +179,12 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
     tokio::runtime::Runtime::new()?.block_on(work)
 }
 
-fn usage(message: &str) -> ExitCode {
+pub(crate) fn usage(message: &str) -> ExitCode {
     eprintln!("error: {message}");
     ExitCode::from(USAGE)
 }
 
-fn fail(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
 }

@@ -11,6 +11,8 @@
 //! server and the pods are stand-ins.
 //!
 //! `kubectl conductor explain` reads a worker from a cluster and tells what its status holds.
+//!
+//! `kubectl conductor simulate` starts nothing: it runs scenario files through the simulator.
 
 pub mod args;
 mod dev;
@@ -20,3 +22,4 @@ mod manifest;
 mod pool;
 mod report;
 mod sample;
+mod simulate;

@@ -22,7 +22,7 @@ pub(crate) fn times(process: &Arrivals, until: f64, random: &mut Stream) -> Vec<
         }
         Arrivals::Regular {
             from, to, interval, ..
-        } => (0_u32..)
+        } => (0..u32::MAX)
             .map(|n| from + f64::from(n) * interval)
             .take_while(|t| *t < to.min(until))
             .collect(),

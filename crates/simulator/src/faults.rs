@@ -150,9 +150,9 @@ mod tests {
 
     fn watched(faults: Faults) -> Vec<(Option<u64>, u64, bool)> {
         let mut witness = Witness::default();
-        let mut faulty = Faulty::new(&mut witness, faults, 1);
+        let mut spoilt = Faulty::new(&mut witness, faults, 1);
         for n in 0..400_u64 {
-            faulty.desired(&Observation {
+            spoilt.desired(&Observation {
                 now: n as f64 * 5.0,
                 tasks: vec![TaskObservation {
                     queue: Some(n),

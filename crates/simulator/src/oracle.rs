@@ -30,7 +30,7 @@ const MARGINS: [f64; 16] = [
 
 /// A number of pods for each step of a run.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     pods: Vec<u32>,
 }
 

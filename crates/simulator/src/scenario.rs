@@ -201,12 +201,11 @@ pub struct Restart {
 }
 
 /// Pairs of time and value: linear between them, constant outside, a step where two have one time.
-pub type Points = Vec<(f64, f64)>;
+pub(crate) type Points = Vec<(f64, f64)>;
 
 /// A distribution of times.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "dist", rename_all = "lowercase", deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields are the textbooks' parameters")]
 pub enum Distribution {
     /// Always the same.
     Const { value: f64 },
@@ -238,7 +237,6 @@ pub struct Part {
 /// visible after it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-#[expect(missing_docs, reason = "FORMAT.md says what each is")]
 pub enum Arrivals {
     /// `count` tasks, uniform over [at, at + spread].
     Burst {

@@ -7,16 +7,16 @@
 /// From the last bend on, the slopes that stay within the bounds form a cone; where the next
 /// bound leaves it, the string bends at the point that made the cone's side.
 pub(crate) fn slopes(low: &[f64], high: &[f64]) -> Vec<f64> {
-    let last = low.len() - 1;
-    let mut slopes = Vec::with_capacity(last);
+    let end = low.len() - 1;
+    let mut slopes = Vec::with_capacity(end);
     let (mut at, mut y) = (0, low[0]);
-    while at < last {
+    while at < end {
         let (mut least, mut most) = (f64::NEG_INFINITY, f64::INFINITY);
         let (mut least_at, mut most_at) = (at, at);
-        let mut bend = (last, low[last]);
-        for next in at + 1..=last {
+        let mut bend = (end, low[end]);
+        for next in at + 1..=end {
             let steps = (next - at) as f64;
-            let top = if next == last { low[last] } else { high[next] };
+            let top = if next == end { low[end] } else { high[next] };
             let (to_low, to_high) = ((low[next] - y) / steps, (top - y) / steps);
             if to_low > most {
                 bend = (most_at, high[most_at]);

@@ -93,11 +93,11 @@ pub fn run(
             restarted = true;
             continue;
         }
-        let seen = world.observe();
+        let observed = world.observe();
         if std::mem::take(&mut restarted) {
-            policy.restart(&seen);
+            policy.restart(&observed);
         }
-        let desired = policy.desired(&seen);
+        let desired = policy.desired(&observed);
         world.scale_to(desired);
     }
     let mut outcome = world.outcome();
@@ -121,7 +121,6 @@ struct World<'a> {
     start_up: Sampler,
     start_ups: Stream,
     polling: Stream,
-    server_away: bool,
     desired: u32,
     last_step: i64,
     idle_seconds: f64,
@@ -152,7 +151,6 @@ impl<'a> World<'a> {
             start_up: Sampler::new(&scenario.pods.start),
             start_ups: stream(seed, Purpose::StartUp, 0),
             polling: stream(seed, Purpose::Polling, 0),
-            server_away: false,
             desired: 0,
             last_step: 0,
             idle_seconds: 0.0,

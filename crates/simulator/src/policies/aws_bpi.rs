@@ -20,7 +20,7 @@ const POINTS_DOWN: usize = 15;
 const FIRST_GUESS: f64 = 1.0;
 
 /// N = Q·S̄/(W·c): the acceptable backlog of an instance is what it works off within W.
-/// Its memory is in CloudWatch and survives a restart.
+/// Its memory is in a metrics store and survives a restart.
 #[derive(Debug)]
 pub struct AwsBpi {
     wait: f64,

@@ -1,4 +1,4 @@
-//! The HorizontalPodAutoscaler's arithmetic for external metrics, with its default behaviour.
+//! The horizontal pod autoscaler's arithmetic for external metrics, with its default behaviour.
 //! <https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/>
 
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! The HorizontalPodAutoscaler alone, on the tasks that wait or run.
+//! The horizontal pod autoscaler alone, on the tasks that wait or run.
 
 use super::hpa::{self, Hpa};
 use crate::{

@@ -28,7 +28,7 @@ pub struct Keda {
     scale_down: ScaleDown,
     hpa: Hpa,
     least: u32,
-    /// In the ScaledObject's status: survives a restart.
+    /// In its object's status: survives a restart.
     last_active: Option<f64>,
 }
 

@@ -144,7 +144,7 @@ impl Kpa {
     }
 
     /// What of a desired 0 is done now.
-    fn to_zero(&mut self, now: f64, current: u32) -> u32 {
+    fn go_to_zero(&mut self, now: f64, current: u32) -> u32 {
         if self.least > 0 || current == 0 {
             return self.least;
         }
@@ -180,7 +180,7 @@ impl Policy for Kpa {
         let knocks = current == 0 && seen.queue().is_some_and(|q| q > 0);
         let desired = match self.decide(seen) {
             None => current.max(u32::from(knocks)),
-            Some(0) if !knocks => return self.to_zero(seen.now, current),
+            Some(0) if !knocks => return self.go_to_zero(seen.now, current),
             Some(n) => n.max(1),
         };
         if desired > 0 {

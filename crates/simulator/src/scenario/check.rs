@@ -1,6 +1,8 @@
 //! Values that a scenario cannot have, and what to write instead.
 
-use super::{Arrivals, Distribution, Scenario, TaskType};
+mod arrivals;
+
+use super::{Distribution, Scenario, TaskType};
 
 /// A scenario file that cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -21,9 +23,6 @@ pub enum Unusable {
 }
 
 type Checked = Result<(), Unusable>;
-
-/// More tasks than this from one process would not fit into memory.
-const MOST_TASKS: f64 = 1e8;
 
 impl Scenario {
     pub(super) fn check(&self) -> Checked {
@@ -126,123 +125,6 @@ impl TaskType {
             a.check(&format!("{at}.arrivals[{i}]"))?;
         }
         Ok(())
-    }
-}
-
-impl Arrivals {
-    fn check(&self, at: &str) -> Checked {
-        let key = |name: &str| format!("{at}.{name}");
-        let (mut seconds, mut rate) = (0.0, 0.0);
-        match self {
-            Self::Burst { at, spread, .. } => {
-                not_negative(&key("at"), *at)?;
-                not_negative(&key("spread"), *spread)?;
-            }
-            Self::Poisson {
-                from, to, rate: r, ..
-            } => {
-                span(at, *from, *to)?;
-                not_negative(&key("rate"), *r)?;
-                (seconds, rate) = (to - from, *r);
-            }
-            Self::Regular {
-                from, to, interval, ..
-            } => {
-                span(at, *from, *to)?;
-                above_zero(&key("interval"), *interval)?;
-                (seconds, rate) = (to - from, 1.0 / interval);
-            }
-            Self::Sine {
-                from,
-                to,
-                mean,
-                amplitude,
-                period,
-                phase,
-                ..
-            } => {
-                span(at, *from, *to)?;
-                finite(&key("mean"), *mean)?;
-                finite(&key("amplitude"), *amplitude)?;
-                above_zero(&key("period"), *period)?;
-                finite(&key("phase"), *phase)?;
-                (seconds, rate) = (to - from, mean + amplitude.abs());
-            }
-            Self::Sawtooth {
-                from,
-                to,
-                low,
-                high,
-                period,
-                ..
-            } => {
-                span(at, *from, *to)?;
-                not_negative(&key("low"), *low)?;
-                not_negative(&key("high"), *high)?;
-                above_zero(&key("period"), *period)?;
-                (seconds, rate) = (to - from, low.max(*high));
-            }
-            Self::Square {
-                from,
-                to,
-                low,
-                high,
-                period,
-                duty,
-                ..
-            } => {
-                span(at, *from, *to)?;
-                not_negative(&key("low"), *low)?;
-                not_negative(&key("high"), *high)?;
-                above_zero(&key("period"), *period)?;
-                share(&key("duty"), *duty)?;
-                (seconds, rate) = (to - from, low.max(*high));
-            }
-            Self::Piecewise { points: list, .. } => {
-                points(&key("points"), list)?;
-                if let (Some(first), Some(last)) = (list.first(), list.last()) {
-                    seconds = last.0 - first.0;
-                    rate = list.iter().map(|p| p.1).fold(0.0, f64::max);
-                }
-            }
-            Self::Mmpp {
-                from,
-                to,
-                rates,
-                holds,
-                ..
-            } => {
-                span(at, *from, *to)?;
-                require(
-                    &key("holds"),
-                    format!("{} numbers", holds.len()),
-                    !rates.is_empty() && holds.len() == rates.len(),
-                    "as many holds as rates, at least one",
-                )?;
-                for (i, r) in rates.iter().enumerate() {
-                    not_negative(&key(&format!("rates[{i}]")), *r)?;
-                }
-                for (i, h) in holds.iter().enumerate() {
-                    above_zero(&key(&format!("holds[{i}]")), *h)?;
-                }
-                (seconds, rate) = (to - from, rates.iter().copied().fold(0.0, f64::max));
-            }
-            Self::Trace { times, .. } => {
-                for (i, t) in times.iter().enumerate() {
-                    not_negative(&key(&format!("times[{i}]")), *t)?;
-                }
-            }
-        }
-        require(
-            at,
-            format!("about {:.0} tasks", seconds * rate),
-            seconds * rate <= MOST_TASKS,
-            "a rate and a span of at most 100 million tasks",
-        )?;
-        match self.delay() {
-            Some(delay) => distribution(&key("delay"), delay),
-            None => Ok(()),
-        }
     }
 }
 
@@ -360,7 +242,12 @@ fn text(key: &str, value: &str) -> Checked {
     require(key, "empty", !value.is_empty(), "a name")
 }
 
-fn require(key: &str, value: impl ToString, holds: bool, instead: &'static str) -> Checked {
+fn require(
+    key: &str,
+    value: impl std::fmt::Display,
+    holds: bool,
+    instead: &'static str,
+) -> Checked {
     if holds {
         return Ok(());
     }
@@ -369,4 +256,115 @@ fn require(key: &str, value: impl ToString, holds: bool, instead: &'static str) 
         value: value.to_string(),
         instead,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+name: good
+duration: 100
+target: {maxWait: 10}
+pods: {min: 1, max: 5, slots: 2, start: {dist: lognormal, mean: 20, cv: 0.3}}
+outages: [{from: 10, to: 20, kind: queue}]
+types:
+  - name: a
+    service: {dist: exp, mean: 2}
+    slotCap: 1
+    rateLimit: {count: 3, window: 60}
+    fail: {share: 0.3, service: {dist: const, value: 0.1}, retries: 2, retryDelay: 60}
+    arrivals:
+      - {kind: mmpp, from: 0, to: 90, rates: [1, 5], holds: [10, 20]}
+      - {kind: piecewise, points: [[0, 1], [50, 2]], delay: {dist: uniform, min: 1, max: 3}}
+";
+
+    /// What is said of the good file with one thing changed.
+    fn said(from: &str, to: &str) -> String {
+        assert!(GOOD.contains(from), "{from}");
+        Scenario::read(&GOOD.replacen(from, to, 1))
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_good_file_is_read_with_its_defaults() {
+        let s = Scenario::read(GOOD).unwrap();
+        assert_eq!((s.seed, s.pods.initial, s.metric_lag), (1, 0, 0.0));
+        assert_eq!((s.poll.min, s.poll.max, s.pods.grace), (0.0, 0.1, 30.0));
+        assert_eq!(
+            (s.server.response_timeout, s.server.retry_delay),
+            (600.0, 60.0)
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_what_is_allowed() {
+        for (from, to, key, allowed) in [
+            ("duration:", "lenght: 3\nduration:", "lenght", "duration"),
+            ("{maxWait: 10}", "{maxWait: 10, p99: 3}", "p99", "maxWait"),
+            ("slots: 2", "slots: 2, slot: 2", "slot", "startScale"),
+            ("cv: 0.3", "cv: 0.3, sd: 1", "sd", "cv"),
+            ("holds: [10", "hold: 1, holds: [10", "hold", "rates"),
+            ("kind: mmpp", "kind: mmmpp", "mmmpp", "sawtooth"),
+            ("dist: exp", "dist: expo", "expo", "lognormal"),
+            ("kind: queue", "kind: que", "que", "server"),
+            ("slotCap", "slotcap", "slotcap", "slotCap"),
+        ] {
+            let said = said(from, to);
+            assert!(said.contains(key) && said.contains(allowed), "{to}: {said}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_told_what_to_write() {
+        for (from, to, told) in [
+            (
+                "duration: 100",
+                "duration: 0",
+                "duration is 0; write a number above zero",
+            ),
+            ("min: 1", "min: 6", "pods.min is 6; write at most pods.max"),
+            ("slots: 2", "slots: 0", "pods.slots is 0; write 1 to 100000"),
+            ("mean: 20", "mean: -1", "pods.start.mean is -1"),
+            (
+                "to: 20",
+                "to: 5",
+                "outages[0].to is 5; write a time that is not before from",
+            ),
+            (
+                "share: 0.3",
+                "share: 3",
+                "types[0].fail.share is 3; write a share",
+            ),
+            (
+                "slotCap: 1",
+                "slotCap: 0",
+                "types[0].slotCap is 0; write 1 or more",
+            ),
+            (
+                "holds: [10, 20]",
+                "holds: [10]",
+                "types[0].arrivals[0].holds is 1 numbers",
+            ),
+            (
+                "[50, 2]",
+                "[-1, 2]",
+                "arrivals[1].points[1][0] is -1; write times in ascending",
+            ),
+            (
+                "rates: [1, 5]",
+                "rates: [1, 5.0e+9]",
+                "at most 100 million tasks",
+            ),
+            (
+                "min: 1, max: 3",
+                "min: 4, max: 3",
+                "arrivals[1].delay.max is 3",
+            ),
+        ] {
+            let said = said(from, to);
+            assert!(said.contains(told), "{to}: {said}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ impl Looks {
     pub(super) fn times_from(&mut self, tick: f64, scenario: &Scenario) {
         self.lag = scenario.metric_lag;
         if self.lag > 0.0 {
-            self.times = (0_u32..)
+            self.times = (0..u32::MAX)
                 .map(|n| f64::from(n) * tick)
                 .take_while(|t| *t < scenario.duration)
                 .map(|t| t - self.lag)

@@ -41,7 +41,7 @@ impl Trace {
 
     pub(super) fn next_at(&self) -> Option<f64> {
         let next = self.moments.len();
-        (next < self.most).then(|| next as f64 * self.step)
+        (next < self.most).then_some(next as f64 * self.step)
     }
 
     pub(super) fn push(&mut self, moment: Moment) {
