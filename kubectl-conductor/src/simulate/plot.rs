@@ -96,7 +96,10 @@ where
     area.draw(&Text::new(what, (12, 10), (FONT, 17).into_font()))?;
     let mut x = 12;
     for run in runs {
-        area.draw(&Rectangle::new([(x, 41), (x + 18, 51)], run.colour.filled()))?;
+        area.draw(&Rectangle::new(
+            [(x, 41), (x + 18, 51)],
+            run.colour.filled(),
+        ))?;
         area.draw(&Text::new(run.name, (x + 24, 39), (FONT, 14).into_font()))?;
         x += 60 + 8 * i32::try_from(run.name.len())?;
     }
@@ -223,7 +226,10 @@ impl Lines {
             chart.draw_series(DashedLineSeries::new(ends, 6, 4, GOAL.stroke_width(1)))?;
         }
         for run in runs {
-            let points = run.moments.iter().map(|m| (m.at / 60.0, (self.of)(m).min(most)));
+            let points = run
+                .moments
+                .iter()
+                .map(|m| (m.at / 60.0, (self.of)(m).min(most)));
             chart.draw_series(LineSeries::new(points, run.colour.stroke_width(2)))?;
         }
         Ok(())
