@@ -15,7 +15,7 @@ const TICK: f64 = 15.0;
 /// Seconds over which rates are measured.
 const WINDOW: f64 = 60.0;
 /// Fewer must be enough for this long.
-const DOWN_DELAY: f64 = 180.0;
+const DOWN_DELAY: f64 = 210.0;
 /// With nothing to do for this long, all pods go.
 const IDLE: f64 = 60.0;
 /// Utilisation aimed at, and that below which pods are taken away.
