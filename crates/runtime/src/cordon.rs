@@ -19,7 +19,10 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use ring::{
+    rand::{SecureRandom as _, SystemRandom},
+    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
+};
 use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +89,11 @@ struct Claims {
 #[error("{0}; write an Ed25519 key in PEM, as `openssl genpkey -algorithm ed25519` makes it")]
 pub struct InvalidKey(String);
 
+/// The system gives no random numbers to make a key of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random numbers, so that no key can be made")]
+pub struct NoRandomness;
+
 /// The operator's half.
 pub struct SigningKey(Ed25519KeyPair);
 
@@ -96,6 +104,20 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
+    /// A new one, which nobody else has.
+    ///
+    /// # Errors
+    /// Where the system gives no random numbers.
+    pub fn generate() -> Result<Self, NoRandomness> {
+        let mut seed = [0; 32];
+        SystemRandom::new()
+            .fill(&mut seed)
+            .map_err(|_| NoRandomness)?;
+        Ed25519KeyPair::from_seed_unchecked(&seed)
+            .map(Self)
+            .map_err(|_| NoRandomness)
+    }
+
     /// Reads a private key, PKCS #8 in PEM.
     pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
         let refuse = |why: String| InvalidKey(format!("not a private key: {why}"));
@@ -311,6 +333,19 @@ mod tests {
         }
         assert_eq!(audience("greet-1", Some("uid")), POD);
         assert_eq!(audience("greet-1", None), "greet-1");
+    }
+
+    #[test]
+    fn each_key_that_is_made_is_another() {
+        let [one, two] = [(); 2].map(|()| SigningKey::generate().unwrap());
+        assert_ne!(one.public(), two.public());
+        let token = one.sign(POD, Action::Cordon, NOW);
+        let check = |key: &SigningKey| {
+            let keys: PublicKeys = key.public().parse().unwrap();
+            keys.check(&token, POD, Action::Cordon, NOW)
+        };
+        assert_eq!(check(&one), Ok(()));
+        assert_eq!(check(&two), Err(Refused::Signature));
     }
 
     #[test]
