@@ -14,10 +14,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use conductor_client::ApiBase;
 use prometheus::Registry;
-use runtime::{
-    cordon::PublicKeys,
-    telemetry::{self, LogFormat},
-};
+use runtime::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -180,7 +177,8 @@ pub struct Typed {
     /// checked. Without a key nobody may cordon this pod.
     #[arg(long, env = "CORDON_PUBLIC_KEY", value_name = "KEY", global = true)]
     cordon_public_key: Option<String>,
-    /// A file with that key, which may change while the sidecar runs.
+    /// A file with that key, which may change while the sidecar runs. While it is empty nobody
+    /// may cordon this pod.
     #[arg(
         long,
         env = "CORDON_PUBLIC_KEY_FILE",
@@ -450,7 +448,7 @@ fn keys(given: Option<String>, file: Option<PathBuf>) -> Result<Keys, BadValue> 
         (None, Some(path)) => {
             let read = |name: &str| {
                 let text = std::fs::read_to_string(name).map_err(|e| e.to_string())?;
-                text.parse::<PublicKeys>().map_err(|e| e.to_string())
+                cordon::parse(&text).map_err(|e| e.to_string())
             };
             // It is read again for each request; this tells at once that it cannot be.
             KEY_FILE.read(&path.to_string_lossy(), read)?;
@@ -508,6 +506,17 @@ mod tests {
             (meant.log_level.as_str(), meant.log_format),
             ("info", LogFormat::Text)
         );
+    }
+
+    #[test]
+    fn a_file_of_keys_may_be_empty_at_first() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let given = || mean(&["--cordon-public-key-file", path]).map(|m| m.access.keys);
+        assert!(matches!(given(), Ok(Keys::File(_))));
+        std::fs::write(file.path(), "key").unwrap();
+        let says = given().unwrap_err().to_string();
+        assert!(says.contains("CORDON_PUBLIC_KEY_FILE"), "{says}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::put,
 };
-use runtime::cordon::{Action, PublicKeys};
+use runtime::cordon::{Action, InvalidKey, PublicKeys};
 use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
 
@@ -135,7 +135,7 @@ pub enum Keys {
     None,
     /// Here.
     Given(PublicKeys),
-    /// In a file, which is read for each request: it may change.
+    /// In a file, which is read for each request: it may change, and be empty at first.
     File(PathBuf),
 }
 
@@ -198,10 +198,16 @@ impl Control {
     async fn allow(&self, headers: &HeaderMap, action: Action) -> Result<(), Refusal> {
         let keys = match &self.access.keys {
             Keys::Given(keys) => keys.clone(),
-            Keys::File(path) => read(path).await.map_err(|why| {
-                tracing::error!(why, "nobody can cordon this pod");
-                (StatusCode::INTERNAL_SERVER_ERROR, why)
-            })?,
+            Keys::File(path) => read(path)
+                .await
+                .map_err(|why| {
+                    tracing::error!(why, "nobody can cordon this pod");
+                    (StatusCode::INTERNAL_SERVER_ERROR, why)
+                })?
+                .ok_or_else(|| {
+                    let says = format!("there is no key yet in {}; try again", path.display());
+                    (StatusCode::SERVICE_UNAVAILABLE, says)
+                })?,
             Keys::None => {
                 return Err((
                     StatusCode::NOT_IMPLEMENTED,
@@ -222,11 +228,20 @@ impl Control {
     }
 }
 
-/// Reads public keys from a file.
-async fn read(path: &PathBuf) -> Result<PublicKeys, String> {
+/// Reads public keys from a file; none where it is empty.
+async fn read(path: &PathBuf) -> Result<Option<PublicKeys>, String> {
     let text = tokio::fs::read_to_string(path).await;
     let text = text.map_err(|e| format!("{}: {e}", path.display()))?;
-    text.parse().map_err(|e| format!("{}: {e}", path.display()))
+    parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// What a file of keys says. An empty one has none yet: Kubernetes makes the file with the pod,
+/// and the operator gives the key when it has something to say.
+pub(crate) fn parse(text: &str) -> Result<Option<PublicKeys>, InvalidKey> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some)
 }
 
 fn ttl(given: Option<&str>) -> Result<Duration, Refusal> {
