@@ -16,7 +16,7 @@
 mod budget;
 mod conductor;
 mod failed;
-mod pods;
+pub(crate) mod pods;
 mod queues;
 mod round;
 mod sizes;

@@ -26,7 +26,7 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// A sidecar to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     uid: String,
     address: SocketAddr,
     /// It is about to go, so that what it has in work matters in each round.
@@ -35,7 +35,7 @@ pub(super) struct Target {
 
 impl Target {
     /// The sidecar of a pod that has an address.
-    pub(super) fn of(pod: &Pod) -> Option<Self> {
+    pub(crate) fn of(pod: &Pod) -> Option<Self> {
         let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
         Some(Self {
             uid: pod.metadata.uid.clone()?,
@@ -67,11 +67,13 @@ pub(super) fn quotas(pools: &[usize], whole: usize, at_most: usize) -> Vec<usize
 /// are understood as far as they go.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Stats {
+pub(crate) struct Stats {
     started_at: i64,
     observed_at: i64,
     draining: bool,
+    cordoned: bool,
     in_flight: u32,
+    polls_in_flight: u32,
     tasks: Vec<TaskStats>,
 }
 
@@ -81,6 +83,7 @@ struct TaskStats {
     task_type: String,
     domain: Option<String>,
     in_flight: u32,
+    oldest_start: Option<i64>,
     started: u64,
     completed: u64,
     failed: u64,
@@ -99,6 +102,8 @@ struct TaskStats {
 #[serde(default)]
 struct Digest {
     sum: f64,
+    count: u64,
+    p95: f64,
 }
 
 /// What a sidecar said, and when.
@@ -109,7 +114,7 @@ pub(super) struct Answer {
 }
 
 /// A client for sidecars: they are near, and never behind a proxy.
-pub(super) fn client() -> reqwest::Result<reqwest::Client> {
+pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
@@ -148,12 +153,17 @@ pub(super) async fn ask(
 
 async fn ask_one(http: &reqwest::Client, address: SocketAddr) -> Result<Stats, String> {
     let url = format!("http://{address}/stats");
-    let mut answer = http
+    let answer = http
         .get(url)
         .send()
         .await
         .and_then(reqwest::Response::error_for_status)
         .map_err(|e| e.to_string())?;
+    read(answer).await
+}
+
+/// The statistics in an answer.
+pub(crate) async fn read(mut answer: reqwest::Response) -> Result<Stats, String> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|e| e.to_string())? {
         body.extend_from_slice(&chunk);
@@ -282,10 +292,14 @@ impl Pods {
 }
 
 impl Stats {
+    /// From a moment to the reading, both by the pod's own clock: clocks of nodes differ.
+    fn since(&self, moment: i64) -> Duration {
+        let age = self.observed_at.saturating_sub(moment).max(0);
+        Duration::from_millis(age.unsigned_abs())
+    }
+
     fn is_younger_than(&self, began: Option<Instant>, now: Instant) -> bool {
-        let age = self.observed_at.saturating_sub(self.started_at).max(0);
-        let age = Duration::from_millis(age.unsigned_abs()).as_secs_f64();
-        // The pod's own clock on both sides: clocks of nodes differ.
+        let age = self.since(self.started_at).as_secs_f64();
         began.is_some_and(|began| age <= now.seconds_since(began))
     }
 
@@ -312,12 +326,15 @@ impl Stats {
             .collect()
     }
 
-    fn reading(&self, at: Instant) -> PodReading {
+    /// What they say of the pod at this moment.
+    pub(crate) fn reading(&self, at: Instant) -> PodReading {
         PodReading {
             at,
             in_flight: self.in_flight,
             draining: self.draining,
             earlier: false,
+            cordoned: self.cordoned,
+            polls: self.polls_in_flight,
             tasks: self
                 .tasks
                 .iter()
@@ -325,11 +342,20 @@ impl Stats {
                     let reading = TaskReading {
                         in_flight: task.in_flight,
                         idle: task.idle,
+                        oldest: task.oldest_start.map(|began| self.since(began)),
+                        p95: task.execute_seconds.p95(),
                     };
                     (task.queue(), reading)
                 })
                 .collect(),
         }
+    }
+}
+
+impl Digest {
+    fn p95(&self) -> Option<Duration> {
+        let known = (self.count > 0).then_some(self.p95)?;
+        Duration::try_from_secs_f64(known).ok()
     }
 }
 
@@ -532,6 +558,29 @@ mod tests {
         // It started again right after that, and its next turn comes late.
         pods.note(&["a".to_owned()], Vec::new(), at(25));
         assert_eq!(note(&mut pods, Some(stats(21_000, 18, 4)), 40), 4);
+    }
+
+    #[test]
+    fn how_long_tasks_run_is_by_the_pods_own_clock() {
+        let stats: Stats = serde_json::from_value(json!({
+            "observedAt": 90_000, "cordoned": true, "pollsInFlight": 2, "inFlight": 1,
+            "tasks": [
+                {"taskType": "a", "inFlight": 1, "oldestStart": 87_500, "executeSeconds": {"count": 3, "sum": 9.0, "p50": 3.0, "p95": 4.5}},
+                {"taskType": "b", "oldestStart": null, "executeSeconds": {"count": 0, "sum": 0.0, "p50": 0.0, "p95": 0.0}},
+                {"taskType": "c", "oldestStart": 91_000, "executeSeconds": {"count": 1, "p95": -1.0}},
+            ],
+        }))
+        .unwrap();
+        let reading = stats.reading(at(1));
+        assert!(reading.cordoned);
+        assert_eq!(reading.polls, 2);
+        let seen = |task| {
+            let task: TaskReading = reading.tasks[&QueueName::new(task, None)];
+            [task.oldest, task.p95].map(|d| d.map(|d| d.as_millis()))
+        };
+        assert_eq!(seen("a"), [Some(2500), Some(4500)]);
+        assert_eq!(seen("b"), [None, None]);
+        assert_eq!(seen("c"), [Some(0), None], "a clock that was put back");
     }
 
     #[test]

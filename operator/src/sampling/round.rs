@@ -1,6 +1,6 @@
 //! What one tick brought to light about one worker. Data only.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use conductor_client::QueueName;
 use scaling::{Instant, RateLimit};
@@ -120,6 +120,10 @@ pub struct PodReading {
     /// It is of an earlier round, since its turn did not come: it says roughly how much is done,
     /// and no longer who is idle.
     pub earlier: bool,
+    /// It takes no more tasks for now.
+    pub cordoned: bool,
+    /// Polls in the air, which may still bring tasks.
+    pub polls: u32,
     /// The task types.
     pub tasks: BTreeMap<QueueName, TaskReading>,
 }
@@ -131,6 +135,10 @@ pub struct TaskReading {
     pub in_flight: u32,
     /// A slot is free and the last poll brought nothing.
     pub idle: bool,
+    /// How long the oldest of the tasks in work had been there.
+    pub oldest: Option<Duration>,
+    /// Within which 95 % of its recent calls ended; none where none has.
+    pub p95: Option<Duration>,
 }
 
 /// How much counters grew, summed over pods.

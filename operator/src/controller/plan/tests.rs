@@ -156,7 +156,15 @@ impl World {
                 in_flight,
                 ..PodReading::default()
             };
-            reading.tasks = [(queue(), TaskReading { in_flight, idle })].into();
+            reading.tasks = [(
+                queue(),
+                TaskReading {
+                    in_flight,
+                    idle,
+                    ..TaskReading::default()
+                },
+            )]
+            .into();
             (pod.uid.clone(), reading)
         });
         let size = Some((at, waiting));
