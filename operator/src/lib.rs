@@ -12,12 +12,13 @@
 //! # Invariants
 //! - `controller::plan` does no IO, reads no clock and draws no random number (a test looks).
 //! - Only `observe`, `apply`, `references` and the watches hold a Kubernetes client; only `sampling` speaks
-//!   to Conductor and to sidecars.
+//!   to Conductor, and only `sampling` and `cordons` to sidecars.
 //! - `apply` has no `if` on the spec.
 
 pub mod args;
 pub mod clock;
 pub mod controller;
+pub mod cordons;
 pub mod error;
 pub mod metrics;
 pub mod references;

@@ -10,12 +10,16 @@ use std::{
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector,
 };
+use runtime::cordon::Action;
 use scaling::Reason;
 
 use self::terms::TermGauges;
-use crate::controller::{
-    observed::{Key, Now, Observed},
-    plan::Plan,
+use crate::{
+    controller::{
+        observed::{Key, Now, Observed},
+        plan::Plan,
+    },
+    cordons::Untold,
 };
 
 const WORKER: [&str; 2] = ["namespace", "worker"];
@@ -46,6 +50,7 @@ pub struct Metrics {
     /// How long reconciles take.
     pub reconcile_seconds: Histogram,
     decisions: IntCounterVec,
+    told: IntCounterVec,
     desired: IntGaugeVec,
     ready: IntGaugeVec,
     queue: IntGaugeVec,
@@ -77,6 +82,13 @@ impl Metrics {
                     "Decisions about a number of pods, by what decided.",
                 ),
                 &["reason"],
+            )?,
+            told: IntCounterVec::new(
+                opts(
+                    "cordon_calls_total",
+                    "Calls that told a pod to take no more tasks, or to take them again, by how they ended.",
+                ),
+                &["action", "result"],
             )?,
             desired: IntGaugeVec::new(
                 opts("desired_replicas", "Pods that a worker is to have."),
@@ -110,17 +122,28 @@ impl Metrics {
         for reason in Reason::ALL {
             metrics.decisions.with_label_values(&[reason.as_str()]);
         }
+        for action in [Action::Cordon, Action::Uncordon] {
+            metrics
+                .told
+                .with_label_values(&[&*action.to_string(), "ok"]);
+            for why in Untold::ALL {
+                metrics
+                    .told
+                    .with_label_values(&[&*action.to_string(), why.as_str()]);
+            }
+        }
         for collector in metrics.all() {
             registry.register(collector)?;
         }
         Ok(metrics)
     }
 
-    fn collectors(&self) -> [Box<dyn Collector>; 7] {
+    fn collectors(&self) -> [Box<dyn Collector>; 8] {
         [
             Box::new(self.reconciles.clone()),
             Box::new(self.reconcile_seconds.clone()),
             Box::new(self.decisions.clone()),
+            Box::new(self.told.clone()),
             Box::new(self.desired.clone()),
             Box::new(self.ready.clone()),
             Box::new(self.queue.clone()),
@@ -135,6 +158,12 @@ impl Metrics {
     /// A reconcile ended.
     pub fn reconciled(&self, outcome: Outcome) {
         self.reconciles.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// A pod was told something, or was not.
+    pub fn told(&self, action: Action, result: &str) {
+        let action = action.to_string();
+        self.told.with_label_values(&[&*action, result]).inc();
     }
 
     /// A plan was made.

@@ -26,7 +26,7 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// A sidecar to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(super) struct Target {
     uid: String,
     address: SocketAddr,
     /// It is about to go, so that what it has in work matters in each round.
@@ -35,11 +35,10 @@ pub(crate) struct Target {
 
 impl Target {
     /// The sidecar of a pod that has an address.
-    pub(crate) fn of(pod: &Pod) -> Option<Self> {
-        let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    pub(super) fn of(pod: &Pod) -> Option<Self> {
         Some(Self {
             uid: pod.metadata.uid.clone()?,
-            address: SocketAddr::new(ip, api::SIDECAR_PORT),
+            address: SocketAddr::new(ip(pod)?, api::SIDECAR_PORT),
             leaving: pod.metadata.deletion_timestamp.is_some()
                 || deletion_cost(pod).is_some_and(|cost| cost < 0),
         })
@@ -61,6 +60,11 @@ pub(super) fn quotas(pools: &[usize], whole: usize, at_most: usize) -> Vec<usize
         left = left.saturating_sub(quotas[i]);
     }
     quotas
+}
+
+/// A pod's address, if it has one yet.
+pub(crate) fn ip(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
 /// As much of `/stats` as is used. Whatever is missing is nothing: sidecars of other versions
