@@ -29,5 +29,8 @@ pub mod worker;
 /// The label that a worker's pods carry; its value is the worker's name.
 pub const WORKER_LABEL: &str = "conductor-oss.org/worker";
 
+/// The annotation by which a pod is given the key that may cordon it.
+pub const CORDON_KEY: &str = "conductor-oss.org/cordon-key";
+
 /// What the operator writes its fields as.
 pub const FIELD_MANAGER: &str = "conductor-worker-operator";

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 pub use connection::Connection;
 pub use duration::{parse_duration, write_duration};
-pub use env::{MOUNT, SPOOL_MOUNT, local_api};
+pub use env::{CORDON_MOUNT, MOUNT, SPOOL_MOUNT, cordon_volume, local_api};
 pub use schedule::{Floor, Schedule};
 
 /// D/W where only `drainWithin` is written.

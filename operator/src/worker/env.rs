@@ -6,6 +6,7 @@ use api::Payload;
 use serde_json::{Map, Value, json};
 
 use super::{Connection, Handler, Probe, Task, Worker, write_duration};
+use crate::CORDON_KEY;
 
 /// The volume with what the connection refers to; the sidecar alone mounts it.
 pub(super) const VOLUME: &str = "conductor-connection";
@@ -18,6 +19,12 @@ pub(super) const SPOOL_VOLUME: &str = "conductor-spool";
 
 /// Where it is mounted.
 pub const SPOOL_MOUNT: &str = "/var/spool/conductor-worker";
+
+/// The volume with what the pod's own annotations say; the sidecar alone mounts it.
+pub(super) const CORDON_VOLUME: &str = "conductor-cordon";
+
+/// Where it is mounted.
+pub const CORDON_MOUNT: &str = "/etc/conductor-cordon";
 
 /// The file of a directory of that volume.
 struct Mounted {
@@ -99,8 +106,9 @@ impl Worker {
     }
 
     /// What a sidecar in a pod is told besides.
-    pub fn spool_env(&self) -> [(&'static str, String); 2] {
+    pub fn pod_env(&self) -> [(&'static str, String); 3] {
         [
+            ("CORDON_PUBLIC_KEY_FILE", format!("{CORDON_MOUNT}/key")),
             ("SPOOL_DIR", SPOOL_MOUNT.to_owned()),
             (
                 "SPOOL_SIZE",
@@ -144,6 +152,14 @@ impl Worker {
         }
         env
     }
+}
+
+/// The volume with the key that may cordon the pod: a file that follows an annotation, so that
+/// another key needs no other pod template.
+pub fn cordon_volume() -> Value {
+    let field = format!("metadata.annotations['{CORDON_KEY}']");
+    let item = json!({"path": "key", "fieldRef": {"fieldPath": field}});
+    json!({"name": CORDON_VOLUME, "downwardAPI": {"items": [item]}})
 }
 
 /// Where the handler finds the sidecar's local task API, as `CONDUCTOR_SERVER_URL` has it.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Connection, Handler, InvalidSpec, Probe, Task,
-    env::{SPOOL_VOLUME, VOLUME},
+    env::{CORDON_VOLUME, SPOOL_VOLUME, VOLUME},
 };
 
 /// The grace period where neither the template nor a task's timeout says one.
@@ -87,7 +87,7 @@ pub(super) fn check_volumes(
     connection: &Connection,
 ) -> Result<(), InvalidSpec> {
     let own = connection.has_references().then_some(VOLUME);
-    for name in own.into_iter().chain([SPOOL_VOLUME]) {
+    for name in own.into_iter().chain([SPOOL_VOLUME, CORDON_VOLUME]) {
         if list(template, "volumes").iter().any(|v| v["name"] == name) {
             return Err(InvalidSpec::new(
                 "template.spec.volumes",

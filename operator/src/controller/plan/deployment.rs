@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     FIELD_MANAGER, WORKER_LABEL,
     controller::observed::Key,
-    worker::{MOUNT, SPOOL_MOUNT, Worker, local_api},
+    worker::{CORDON_MOUNT, MOUNT, SPOOL_MOUNT, Worker, cordon_volume, local_api},
 };
 
 /// The Deployment of a worker. Scaling fields change nothing in it but `spec.replicas`.
@@ -95,7 +95,7 @@ fn prepare_pod(spec: &mut Map<String, Value>, worker: &Worker) {
         other => *other = json!([sidecar(worker)]),
     }
     let own = worker.connection.volume().into_iter();
-    let own = own.chain([worker.spool_volume()]);
+    let own = own.chain([worker.spool_volume(), cordon_volume()]);
     match spec.entry("volumes").or_insert_with(|| json!([])) {
         Value::Array(volumes) => volumes.extend(own),
         other => *other = own.collect(),
@@ -142,7 +142,7 @@ fn sidecar(worker: &Worker) -> Value {
         worker
             .sidecar_env()
             .into_iter()
-            .chain(worker.spool_env())
+            .chain(worker.pod_env())
             .map(|(name, value)| json!({"name": name, "value": escaped(&value)})),
     );
     let mut resources = Map::new();
@@ -190,7 +190,9 @@ fn sidecar(worker: &Worker) -> Value {
         .volume()
         .map(|volume| json!({"name": volume["name"], "mountPath": MOUNT, "readOnly": true}));
     let spool = json!({"name": worker.spool_volume()["name"], "mountPath": SPOOL_MOUNT});
-    sidecar["volumeMounts"] = connection.into_iter().chain([spool]).collect();
+    let cordon =
+        json!({"name": cordon_volume()["name"], "mountPath": CORDON_MOUNT, "readOnly": true});
+    sidecar["volumeMounts"] = connection.into_iter().chain([spool, cordon]).collect();
     sidecar
 }
 

@@ -876,6 +876,7 @@ fn secrets_are_mounted_into_the_sidecar_and_into_nothing_else() {
         json!([
             {"name": "conductor-connection", "mountPath": "/etc/conductor", "readOnly": true},
             {"name": "conductor-spool", "mountPath": "/var/spool/conductor-worker"},
+            {"name": "conductor-cordon", "mountPath": "/etc/conductor-cordon", "readOnly": true},
         ])
     );
     let env: BTreeMap<&str, &str> = sidecar["env"]
@@ -908,17 +909,23 @@ fn secrets_are_mounted_into_the_sidecar_and_into_nothing_else() {
 }
 
 #[test]
-fn without_references_only_the_spool_is_mounted() {
+fn without_references_the_spool_and_the_key_are_mounted() {
     for (size, limit) in [(None, "131072Ki"), (Some("512Ki"), "1024Ki")] {
         let world = World::new(json!({"sidecar": {"spoolSize": size}}));
         let object = deployment(&world.observed.key, "w", world.worker(), 1);
         let spec = &object["spec"]["template"]["spec"];
         assert_eq!(
             spec["volumes"],
-            json!([{"name": "conductor-spool", "emptyDir": {"sizeLimit": limit}}])
+            json!([
+                {"name": "conductor-spool", "emptyDir": {"sizeLimit": limit}},
+                {"name": "conductor-cordon", "downwardAPI": {"items": [{
+                    "path": "key",
+                    "fieldRef": {"fieldPath": "metadata.annotations['conductor-oss.org/cordon-key']"},
+                }]}},
+            ])
         );
         let mounts = &spec["initContainers"][0]["volumeMounts"];
-        assert_eq!(mounts.as_array().unwrap().len(), 1);
+        assert_eq!(mounts.as_array().unwrap().len(), 2);
     }
 }
 
@@ -927,6 +934,7 @@ fn a_volume_of_the_operators_name_is_refused_where_it_needs_it() {
     for (name, mut patch) in [
         ("conductor-connection", whole_connection()),
         ("conductor-spool", json!({})),
+        ("conductor-cordon", json!({})),
     ] {
         merge(
             &mut patch,
