@@ -343,14 +343,16 @@ async fn serve(meant: Meant) -> anyhow::Result<()> {
     let stop = runtime::shutdown_signal();
     let (over, is_over) = tokio::sync::oneshot::channel::<()>();
     let work = async {
-        controller::run(client, settings, metrics, ready.clone(), stop).await;
+        let ended = controller::run(client, settings, metrics, ready.clone(), stop).await;
         drop(over);
+        ended
     };
     let routes = admin::metrics_route(registry).merge(health(ready.clone()));
     let server = admin::serve(listener, routes, async {
         let _ = is_over.await;
     });
-    let (server, ()) = tokio::join!(server, work);
+    let (server, work) = tokio::join!(server, work);
+    work?;
     server.context("serving")
 }
 

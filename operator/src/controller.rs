@@ -42,6 +42,7 @@ use self::observed::{Key, Memory};
 use crate::{
     WORKER_LABEL,
     clock::Clock,
+    cordons::{CannotTell, Cordons},
     error::Error,
     metrics::{Metrics, Outcome},
     references::References,
@@ -71,6 +72,7 @@ pub(crate) struct Context {
     client: Client,
     stores: Arc<Stores>,
     sampling: Arc<Sampling>,
+    cordons: Arc<Cordons>,
     metrics: Metrics,
     clock: Clock,
     tick: Duration,
@@ -81,13 +83,16 @@ pub(crate) struct Context {
 
 /// Runs until `stop` ends; what is being reconciled then is finished. `ready` turns true when
 /// everything that is watched has been read.
+///
+/// # Errors
+/// Where nobody could be told to take no more tasks: before anything is done.
 pub async fn run(
     client: Client,
     settings: Settings,
     metrics: Metrics,
     ready: Arc<AtomicBool>,
     stop: impl Future<Output = ()> + Send + 'static,
-) {
+) -> Result<(), CannotTell> {
     let Settings {
         namespace,
         defaults,
@@ -100,6 +105,8 @@ pub async fn run(
     let stores = Arc::new(Stores::new(workers, deployments, pods, defaults));
     let clock = Clock::start();
     let (wake, woken) = unbounded_channel();
+    let (cordons, orders) = Cordons::new(stores.clone(), metrics.clone(), clock, wake.clone())?;
+    let cordons = Arc::new(cordons);
     let sampling = Arc::new(Sampling::new(
         stores.clone(),
         References::new(client.clone()),
@@ -111,6 +118,7 @@ pub async fn run(
         client: client.clone(),
         stores: stores.clone(),
         sampling: sampling.clone(),
+        cordons: cordons.clone(),
         metrics,
         clock,
         tick: pace.tick,
@@ -147,7 +155,9 @@ pub async fn run(
         () = reconciles => {}
         _ = watching => {}
         () = sampling.run() => {}
+        () = cordons.run(orders) => {}
     }
+    Ok(())
 }
 
 /// Waits until everything that is watched has been read once.
@@ -302,6 +312,7 @@ impl Context {
         self.failures().retain(|key, _| has(key));
         self.stores.forget_gone();
         self.sampling.forget_gone();
+        self.cordons.forget_gone();
         self.metrics.forget_gone(has);
     }
 

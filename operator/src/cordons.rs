@@ -315,7 +315,7 @@ impl Caller {
             .await
             .map_err(|e| failed(&e))?;
         let why = match answer.status() {
-            status if status.is_success() => {
+            done if done.is_success() => {
                 let stats = pods::read(answer).await;
                 let stats = stats.map_err(|said| (Untold::Failed, said))?;
                 return Ok(stats.reading(self.clock.now().clock));

@@ -29,6 +29,12 @@ pub mod worker;
 /// The label that a worker's pods carry; its value is the worker's name.
 pub const WORKER_LABEL: &str = "conductor-oss.org/worker";
 
+/// The label of pods that are to go, with the value `true`.
+pub const DRAINING_LABEL: &str = "conductor-oss.org/draining";
+
+/// The annotation that says since when a pod is to go.
+pub const DRAINING_SINCE: &str = "conductor-oss.org/draining-since";
+
 /// The annotation by which a pod is given the key that may cordon it.
 pub const CORDON_KEY: &str = "conductor-oss.org/cordon-key";
 

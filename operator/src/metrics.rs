@@ -8,7 +8,8 @@ use std::{
 };
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector,
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    core::Collector,
 };
 use runtime::cordon::Action;
 use scaling::Reason;
@@ -17,7 +18,7 @@ use self::terms::TermGauges;
 use crate::{
     controller::{
         observed::{Key, Now, Observed},
-        plan::Plan,
+        plan::{Because, Counts, Plan},
     },
     cordons::Untold,
 };
@@ -53,6 +54,9 @@ pub struct Metrics {
     told: IntCounterVec,
     desired: IntGaugeVec,
     ready: IntGaugeVec,
+    draining: IntGaugeVec,
+    removed: IntCounterVec,
+    others_removed: IntCounter,
     queue: IntGaugeVec,
     sample_age: GaugeVec,
     terms: TermGauges,
@@ -98,6 +102,24 @@ impl Metrics {
                 opts("ready_replicas", "Pods of a worker that take work."),
                 &WORKER,
             )?,
+            draining: IntGaugeVec::new(
+                opts(
+                    "draining_replicas",
+                    "Pods of a worker that take no more tasks and go when they have ended those they have.",
+                ),
+                &WORKER,
+            )?,
+            removed: IntCounterVec::new(
+                opts(
+                    "pods_removed_total",
+                    "Pods that replicas were lowered for, by why each could go.",
+                ),
+                &["because"],
+            )?,
+            others_removed: IntCounter::with_opts(opts(
+                "other_pods_removed_total",
+                "Pods that were to be removed, and in whose place others were.",
+            ))?,
             queue: IntGaugeVec::new(
                 opts(
                     "queue_size",
@@ -132,13 +154,16 @@ impl Metrics {
                     .with_label_values(&[&*action.to_string(), why.as_str()]);
             }
         }
+        for because in Because::ALL {
+            metrics.removed.with_label_values(&[because.as_str()]);
+        }
         for collector in metrics.all() {
             registry.register(collector)?;
         }
         Ok(metrics)
     }
 
-    fn collectors(&self) -> [Box<dyn Collector>; 8] {
+    fn collectors(&self) -> [Box<dyn Collector>; 11] {
         [
             Box::new(self.reconciles.clone()),
             Box::new(self.reconcile_seconds.clone()),
@@ -146,6 +171,9 @@ impl Metrics {
             Box::new(self.told.clone()),
             Box::new(self.desired.clone()),
             Box::new(self.ready.clone()),
+            Box::new(self.draining.clone()),
+            Box::new(self.removed.clone()),
+            Box::new(self.others_removed.clone()),
             Box::new(self.queue.clone()),
             Box::new(self.sample_age.clone()),
         ]
@@ -183,6 +211,18 @@ impl Metrics {
         }
         let ready = plan.status.ready_replicas;
         self.ready.with_label_values(&worker).set(ready.into());
+        let Counts {
+            draining,
+            taken,
+            spared,
+        } = &plan.counts;
+        let draining = i64::try_from(*draining).unwrap_or(i64::MAX);
+        self.draining.with_label_values(&worker).set(draining);
+        for because in taken {
+            self.removed.with_label_values(&[because.as_str()]).inc();
+        }
+        self.others_removed
+            .inc_by(u64::try_from(*spared).unwrap_or(u64::MAX));
 
         let mut series = Vec::new();
         let mut oldest: f64 = 0.0;
@@ -225,6 +265,7 @@ impl Metrics {
             // An error: there is no such series.
             let _ = self.desired.remove_label_values(&worker);
             let _ = self.ready.remove_label_values(&worker);
+            let _ = self.draining.remove_label_values(&worker);
             let _ = self.sample_age.remove_label_values(&worker);
             self.terms.forget(key, series);
             for labels in series {

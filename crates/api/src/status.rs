@@ -25,7 +25,11 @@ pub struct ConductorWorkerStatus {
     #[serde(default)]
     pub ready_replicas: u32,
 
-    /// The label selector of the pods, for `/scale`.
+    /// Besides, pods that take no more tasks and go when they have ended those they have.
+    #[serde(default)]
+    pub draining: u32,
+
+    /// The label selector of the pods, for `/scale`; draining ones are left out.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub selector: String,
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::{ConductorWorker, ConductorWorkerStatus};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -17,18 +18,22 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
     runtime::controller::Action,
 };
+use runtime::cordon;
 use serde_json::{Value, json};
 
 use super::{
     Context,
-    observed::{Applied, Key, Memory, Refused, Written},
+    observed::{Applied, Key, Marked, Memory, Refused, Written},
     plan::{Event, Mark, Plan},
 };
 use crate::{
-    FIELD_MANAGER,
+    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, FIELD_MANAGER,
     error::Error,
     stores::{DELETION_COST, Guarded},
 };
+
+/// How many pods are marked at once.
+const AT_ONCE: usize = 16;
 
 /// How soon the status says that something was refused.
 const SOON: Duration = Duration::from_millis(200);
@@ -42,17 +47,24 @@ pub(super) async fn apply(
 ) -> Result<Action, Error> {
     let Plan {
         marks,
+        orders,
         deployment,
         status,
         write_status,
         events,
+        counts: _,
         mut memory,
         requeue,
     } = plan;
     let written = async {
-        for mark in &marks {
-            patch_mark(context, key, mark).await?;
-        }
+        let (back, away) = orders
+            .into_iter()
+            .partition(|order| order.action == cordon::Action::Uncordon);
+        // At once, also while the API server is away; but nobody is told to take no more tasks
+        // who is not marked: another operator process could not tell them.
+        context.cordons.send(key, back);
+        patch_marks(context, key, marks, &mut memory).await?;
+        context.cordons.send(key, away);
         let mut refused = false;
         if let Some(object) = deployment {
             refused = apply_deployment(context, key, object, &mut memory).await?;
@@ -134,16 +146,60 @@ async fn apply_deployment(
     }
 }
 
-async fn patch_mark(context: &Context, key: &Key, mark: &Mark) -> Result<(), Error> {
+/// All at once; those that succeed are remembered also where another fails.
+async fn patch_marks(
+    context: &Context,
+    key: &Key,
+    marks: Vec<Mark>,
+    memory: &mut Memory,
+) -> Result<(), Error> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
-    let cost = mark.first_to_go.then_some("-100");
-    let patch = json!({"metadata": {"annotations": {DELETION_COST: cost}}});
+    let mut patched = stream::iter(marks)
+        .map(async |mark| {
+            let result = patch_mark(&pods, &mark).await;
+            (mark, result)
+        })
+        .buffer_unordered(AT_ONCE);
+    let mut failed = Ok(());
+    while let Some((mark, result)) = patched.next().await {
+        match result {
+            Ok(()) => {
+                let marked = Marked {
+                    since: mark.since,
+                    cost: mark.cost,
+                    at: context.clock.now().clock,
+                };
+                memory.leaving.marked.insert(mark.uid, marked);
+            }
+            Err(error) => failed = Err(error),
+        }
+    }
+    failed
+}
+
+async fn patch_mark(pods: &Api<Pod>, mark: &Mark) -> Result<(), Error> {
+    let Mark {
+        pod,
+        uid: _,
+        since,
+        cost,
+        key,
+    } = mark;
+    let stays = since.is_none();
+    let patch = json!({"metadata": {
+        "labels": {DRAINING_LABEL: (!stays).then_some("true")},
+        "annotations": {
+            DRAINING_SINCE: since.map(|since| since.to_string()),
+            DELETION_COST: (!stays).then(|| cost.to_string()),
+            CORDON_KEY: key,
+        },
+    }});
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     };
     match pods
-        .patch_metadata(&mark.pod, &params, &Patch::Merge(patch))
+        .patch_metadata(pod, &params, &Patch::Merge(patch))
         .await
     {
         Ok(_) => Ok(()),

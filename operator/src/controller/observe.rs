@@ -6,15 +6,18 @@ use api::SIDECAR_CONTAINER;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ContainerStatus, Pod},
+    core::v1::{ContainerState, ContainerStatus, Pod, PodStatus},
 };
 use kube::Resource;
 
 use super::{
     Context,
-    observed::{Key, LiveDeployment, LivePod, Observed, Trouble, TroubleKind},
+    observed::{
+        Key, LiveDeployment, LiveMark, LivePod, Observed, SidecarState, Trouble, TroubleKind,
+    },
 };
 use crate::{
+    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE,
     error::Error,
     stores::{Guarded, deletion_cost, key_of},
 };
@@ -31,7 +34,10 @@ pub(super) fn observe(context: &Context, object: &Guarded) -> Result<Observed, E
         ),
         Err(_) => (None, BTreeMap::new()),
     };
+    let pods = pods(context, &key);
     Ok(Observed {
+        told: context.cordons.told(pods.iter().map(|pod| &*pod.uid)),
+        key_of_cordons: context.cordons.public_key(),
         uid: meta.uid.clone().unwrap_or_default(),
         generation: meta.generation.unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
@@ -43,7 +49,7 @@ pub(super) fn observe(context: &Context, object: &Guarded) -> Result<Observed, E
             .and_then(|worker| worker.status.clone())
             .unwrap_or_default(),
         deployment: context.stores.deployment(&key).map(|d| deployment(&d)),
-        pods: pods(context, &key),
+        pods,
         round,
         shared,
         memory: context.memory(&key),
@@ -102,11 +108,34 @@ fn pod(pod: &Pod) -> LivePod {
         uid: meta.uid.clone().unwrap_or_default(),
         created: meta.creation_timestamp.as_ref().map(|t| t.0),
         ready_since: ready_since(pod),
-        started: started(pod),
+        assigned: pod.spec.as_ref().is_some_and(|s| s.node_name.is_some()),
+        pending: pod.status.as_ref().is_none_or(is_pending),
+        sidecar: sidecar(pod),
         terminating: meta.deletion_timestamp.is_some(),
-        marked: deletion_cost(pod).is_some_and(|cost| cost < 0),
+        mark: mark(pod),
         trouble: trouble(pod),
     }
+}
+
+fn mark(pod: &Pod) -> LiveMark {
+    let meta = &pod.metadata;
+    let annotation = |name| meta.annotations.as_ref()?.get(name);
+    LiveMark {
+        since: annotation(DRAINING_SINCE).and_then(|since| since.parse().ok()),
+        labelled: meta
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.contains_key(DRAINING_LABEL)),
+        cost: deletion_cost(pod).unwrap_or_default(),
+        key: annotation(CORDON_KEY).cloned(),
+    }
+}
+
+fn is_pending(status: &PodStatus) -> bool {
+    status
+        .phase
+        .as_deref()
+        .is_none_or(|phase| phase == "Pending")
 }
 
 fn ready_since(pod: &Pod) -> Option<Timestamp> {
@@ -124,17 +153,26 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
 }
 
 /// The other containers do not count: without the sidecar none of them is given work.
-fn started(pod: &Pod) -> bool {
-    let containers = pod
-        .status
-        .iter()
-        .flat_map(|status| &status.init_container_statuses)
-        .flatten();
-    let mut states = containers
-        .filter(|container| container.name == SIDECAR_CONTAINER)
-        .flat_map(|container| [&container.state, &container.last_state])
-        .flatten();
-    states.any(|state| state.running.is_some() || state.terminated.is_some())
+fn sidecar(pod: &Pod) -> SidecarState {
+    let containers = pod.status.as_ref();
+    let containers = containers.and_then(|status| status.init_container_statuses.as_ref());
+    let sidecar = containers
+        .into_iter()
+        .flatten()
+        .find(|c| c.name == SIDECAR_CONTAINER);
+    let Some(ContainerStatus {
+        state, last_state, ..
+    }) = sidecar
+    else {
+        return SidecarState::Unstarted;
+    };
+    let has_ended = |state: &ContainerState| state.terminated.is_some();
+    match (state, last_state) {
+        (Some(state), _) if state.running.is_some() => SidecarState::Running,
+        (Some(state), _) if has_ended(state) => SidecarState::Down,
+        (_, Some(last)) if last.running.is_some() || has_ended(last) => SidecarState::Down,
+        _ => SidecarState::Unstarted,
+    }
 }
 
 fn trouble(pod: &Pod) -> Option<Trouble> {
@@ -190,9 +228,14 @@ mod tests {
         let read: Pod = serde_json::from_value(json!({
             "metadata": {
                 "name": "a", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z",
-                "annotations": {DELETION_COST: "-100"},
+                "annotations": {
+                    DELETION_COST: "-100", DRAINING_SINCE: "2026-01-01T00:01:00Z", CORDON_KEY: "k",
+                },
+                "labels": {DRAINING_LABEL: "true"},
             },
+            "spec": {"nodeName": "n", "containers": []},
             "status": {
+                "phase": "Running",
                 "conditions": [
                     {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"},
                 ],
@@ -204,7 +247,14 @@ mod tests {
         }))
         .unwrap();
         let read = pod(&read);
-        assert!(read.marked && !read.terminating);
+        let mark = LiveMark {
+            since: Some("2026-01-01T00:01:00Z".parse().unwrap()),
+            labelled: true,
+            cost: -100,
+            key: Some("k".to_owned()),
+        };
+        assert_eq!(read.mark, mark);
+        assert!(read.assigned && !read.pending && !read.terminating);
         assert_eq!(
             read.ready_since,
             Some("2026-01-01T00:00:09Z".parse().unwrap())
@@ -216,22 +266,27 @@ mod tests {
 
     #[test]
     fn a_pod_has_started_when_its_sidecar_has_run() {
+        use SidecarState::{Down, Running, Unstarted};
+
         let waiting = json!({"waiting": {"reason": "PodInitializing"}});
         let running = json!({"running": {}});
         let ended = json!({"terminated": {"exitCode": 1}});
         for (name, state, last_state, expected) in [
-            (SIDECAR_CONTAINER, &waiting, json!({}), false),
-            (SIDECAR_CONTAINER, &running, json!({}), true),
-            (SIDECAR_CONTAINER, &waiting, ended.clone(), true),
-            (SIDECAR_CONTAINER, &ended, json!({}), true),
-            ("first", &running, ended.clone(), false),
+            (SIDECAR_CONTAINER, &waiting, json!({}), Unstarted),
+            (SIDECAR_CONTAINER, &running, json!({}), Running),
+            (SIDECAR_CONTAINER, &waiting, ended.clone(), Down),
+            (SIDECAR_CONTAINER, &running, ended.clone(), Running),
+            (SIDECAR_CONTAINER, &ended, json!({}), Down),
+            ("first", &running, ended.clone(), Unstarted),
         ] {
             let read: Pod = serde_json::from_value(json!({"status": {"initContainerStatuses": [{
                 "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
                 "state": state, "lastState": last_state,
             }]}}))
             .unwrap();
-            assert_eq!(pod(&read).started, expected, "{name} {state} {last_state}");
+            let read = pod(&read);
+            assert_eq!(read.sidecar, expected, "{name} {state} {last_state}");
+            assert!(read.pending && !read.assigned && read.mark == LiveMark::default());
         }
     }
 

@@ -10,11 +10,12 @@ use std::{
 use api::{ConductorWorkerStatus, ScalingChange};
 use conductor_client::QueueName;
 use jiff::Timestamp;
+use runtime::cordon::Action;
 use scaling::{Decision, Instant, State};
 use serde_json::Value;
 
 use super::plan::rate::Starts;
-use crate::{sampling::Round, worker::Worker};
+use crate::{cordons::Told, sampling::Round, worker::Worker};
 
 /// Which worker.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +64,10 @@ pub struct Observed {
     pub round: Option<Round>,
     /// Queues that other workers serve too.
     pub shared: BTreeMap<QueueName, Share>,
+    /// What pods answered when they were told to take no more tasks, or to take them again.
+    pub told: BTreeMap<String, Told>,
+    /// The key that this operator cordons by.
+    pub key_of_cordons: String,
     /// What was remembered.
     pub memory: Memory,
     /// The time between two rounds.
@@ -116,14 +121,43 @@ pub struct LivePod {
     pub created: Option<Timestamp>,
     /// Since when it is ready; none where it is not.
     pub ready_since: Option<Timestamp>,
-    /// Its sidecar has run: it may have taken work.
-    pub started: bool,
+    /// A node was found for it.
+    pub assigned: bool,
+    /// Not all of its containers have been made.
+    pub pending: bool,
+    /// Its sidecar.
+    pub sidecar: SidecarState,
     /// It is being deleted.
     pub terminating: bool,
-    /// It is marked to go first when replicas are lowered.
-    pub marked: bool,
+    /// What says that it is to go.
+    pub mark: LiveMark,
     /// Why it does not get ready.
     pub trouble: Option<Trouble>,
+}
+
+/// How far a pod's sidecar has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SidecarState {
+    /// It has never run: the pod has taken no work.
+    #[default]
+    Unstarted,
+    /// It runs.
+    Running,
+    /// It has crashed and does not run now.
+    Down,
+}
+
+/// What says of a pod that it is to go, as far as it is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LiveMark {
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// It is labelled, so that autoscalers leave it out.
+    pub labelled: bool,
+    /// Lower goes first when replicas are lowered; 0 unless it is written.
+    pub cost: i32,
+    /// The key that may cordon it.
+    pub key: Option<String>,
 }
 
 /// Why a pod does not get ready.
@@ -190,6 +224,56 @@ pub struct Memory {
     pub refused: Option<Refused>,
     /// The status as it was last written.
     pub written: Option<Written>,
+    /// What was done about pods that are to go.
+    pub leaving: Leaving,
+}
+
+/// What is remembered of pods that are to go, by their UIDs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Leaving {
+    /// How many pods were to work, the last time.
+    pub active: Option<u32>,
+    /// Marks that were sent: what is read may be older.
+    pub marked: BTreeMap<String, Marked>,
+    /// The last order to each pod.
+    pub ordered: BTreeMap<String, Ordered>,
+    /// Since when each is seen unready.
+    pub unready: BTreeMap<String, Instant>,
+    /// Those that replicas were lowered for.
+    pub taken: Option<Taken>,
+    /// How many have gone since none was to go, and since when.
+    pub gone: Option<(u32, Instant)>,
+}
+
+/// A mark as it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marked {
+    /// Since when it is to go; none: it stays.
+    pub since: Option<Timestamp>,
+    /// Its deletion cost.
+    pub cost: i32,
+    /// When it was sent.
+    pub at: Instant,
+}
+
+/// An order as it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ordered {
+    /// What to do.
+    pub action: Action,
+    /// Since when nothing else has been ordered.
+    pub since: Instant,
+    /// When it was given the last time.
+    pub at: Instant,
+}
+
+/// Pods that replicas were lowered for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Their names.
+    pub pods: BTreeMap<String, String>,
+    /// What replicas were lowered to.
+    pub replicas: u32,
 }
 
 /// What is wanted, and since when.
@@ -219,8 +303,6 @@ pub struct Decided {
     pub decision: Decision,
     /// When it was made.
     pub at: Instant,
-    /// UIDs of the pods that were idle then.
-    pub idle: BTreeSet<String>,
 }
 
 /// A Deployment as it was applied.

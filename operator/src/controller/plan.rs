@@ -1,7 +1,7 @@
 //! Decides what to write, from what was observed.
 //!
 //! ```text
-//! Observed ─> scale ──> replicas, pods to mark, State
+//! Observed ─> scale ──> pods that are to work, State ─> drain ─> replicas, marks, orders
 //!          ─> deployment(worker, replicas) ──> apply it? (changed, or changed by others)
 //!          ─> status ──> write it? (changed; measurements once a minute)
 //! ```
@@ -12,25 +12,30 @@
 
 mod conditions;
 mod deployment;
+mod drain;
 mod history;
 mod kept;
 mod measured;
 mod notices;
 pub(super) mod rate;
 mod readable;
+mod rollout;
 mod scale;
 mod status;
+mod tell;
 mod told;
+mod victims;
 
 use std::time::Duration;
 
 use api::ConductorWorkerStatus;
-use serde_json::Value;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
-pub use self::deployment::deployment;
-use self::scale::Scaled;
+use self::rollout::Rollout;
+pub use self::{deployment::deployment, victims::Because};
 use super::observed::{Memory, Now, Observed};
-use crate::worker::Worker;
+use crate::cordons::Order;
 
 /// How long an object that the API server refused is not sent again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(60);
@@ -38,8 +43,10 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(60);
 /// What is to be written, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Pods to mark, or to unmark, as the first to go.
+    /// Pods to mark as ones that are to go, or to unmark.
     pub marks: Vec<Mark>,
+    /// Pods to tell to take no more tasks, or to take them again.
+    pub orders: Vec<Order>,
     /// The Deployment to apply.
     pub deployment: Option<Value>,
     /// The status as it should be.
@@ -48,6 +55,8 @@ pub struct Plan {
     pub write_status: bool,
     /// What is to be told.
     pub events: Vec<Event>,
+    /// What is to be counted.
+    pub counts: Counts,
     /// What is to be remembered.
     pub memory: Memory,
     /// When to look again if nothing happens before.
@@ -59,8 +68,25 @@ pub struct Plan {
 pub struct Mark {
     /// The pod's name.
     pub pod: String,
-    /// True: it goes first when replicas are lowered.
-    pub first_to_go: bool,
+    /// Its UID.
+    pub uid: String,
+    /// Since when it is to go; none: it stays.
+    pub since: Option<Timestamp>,
+    /// Its deletion cost; without effect where it stays.
+    pub cost: i32,
+    /// The key that may cordon it.
+    pub key: String,
+}
+
+/// What is to be counted about pods that go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Pods that are to go and are still there.
+    pub draining: usize,
+    /// Why the pods may go that replicas are lowered for.
+    pub taken: Vec<Because>,
+    /// Pods in whose place others went.
+    pub spared: usize,
 }
 
 /// Something to be told.
@@ -78,6 +104,7 @@ impl Plan {
     /// True where nothing is to be written.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
+            && self.orders.is_empty()
             && self.deployment.is_none()
             && !self.write_status
             && self.events.is_empty()
@@ -104,36 +131,64 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         }
     };
 
-    let scaled = scale::scale(observed, worker, &mut memory, now);
+    let mut object = deployment(&observed.key, &observed.uid, worker, 0);
+    let rollout = Rollout::of(observed, &memory, &object);
+    let scaled = scale::scale(observed, worker, rollout, &mut memory, now);
+    object["spec"]["replicas"] = json!(scaled.drained.replicas);
     history::note(observed, &mut memory, &scaled, now);
     let owned_by_another = observed
         .deployment
         .as_ref()
         .is_some_and(|d| d.owner.as_deref() != Some(observed.uid.as_str()));
-    let object = deployment(&observed.key, &observed.uid, worker, scaled.replicas);
+    let object = deployment(
+        &observed.key,
+        &observed.uid,
+        worker,
+        scaled.drained.replicas,
+    );
     let apply = !owned_by_another && is_due(observed, &memory, &object, now);
     if memory.refused.as_ref().is_some_and(|r| r.object != object) {
         memory.refused = None;
     }
     let status = status::status(observed, worker, &scaled, &memory, owned_by_another, now);
 
-    let mut events = Vec::new();
-    if apply && let Some(event) = scaled_event(observed, &scaled) {
-        events.push(event);
+    if owned_by_another {
+        return Plan {
+            requeue: Some(observed.tick * 3),
+            ..finish(observed, memory, status, Vec::new(), now)
+        };
     }
-    let mut plan = finish(observed, memory, status, events, now);
-    if !owned_by_another {
-        plan.deployment = apply.then_some(object);
-        plan.marks = scaled.marks;
+    let is_refused = memory.refused.is_some() && !apply;
+    let events = if is_refused {
+        Vec::new()
+    } else {
+        tell::events(&scaled)
+    };
+    let drained = scaled.drained;
+    Plan {
+        deployment: apply.then_some(object),
+        counts: Counts {
+            draining: drained.leaving.len(),
+            taken: drained.taken,
+            spared: drained.spared.len(),
+        },
+        // The sampling wakes each worker once a tick; this is for the case that it does not.
+        requeue: Some(if drained.leaving.is_empty() {
+            observed.tick * 3
+        } else {
+            drain::renewal(observed)
+        }),
+        marks: drained.marks,
+        orders: drained.orders,
+        ..finish(observed, memory, status, events, now)
     }
-    // The sampling wakes each worker once a tick; this is for the case that it does not.
-    plan.requeue = Some(observed.tick * 3);
-    plan
 }
 
 fn nothing(observed: &Observed, memory: Memory) -> Plan {
     Plan {
         marks: Vec::new(),
+        orders: Vec::new(),
+        counts: Counts::default(),
         deployment: None,
         status: observed.status.clone(),
         write_status: false,
@@ -179,28 +234,6 @@ fn is_due(observed: &Observed, memory: &Memory, object: &Value, now: Now) -> boo
         }
         _ => true,
     }
-}
-
-fn scaled_event(observed: &Observed, scaled: &Scaled) -> Option<Event> {
-    let from = scale::current(observed, &observed.memory)?;
-    (from != scaled.replicas).then(|| Event {
-        warning: false,
-        reason: "Scaled".to_owned(),
-        message: if scaled.message.contains('→') {
-            scaled.message.clone()
-        } else {
-            format!("{from} → {} pods: {}", scaled.replicas, scaled.message)
-        },
-    })
-}
-
-/// The template that is running, where this operator has sent one.
-fn same_template(memory: &Memory, observed: &Observed, worker: &Worker) -> bool {
-    let object = deployment(&observed.key, &observed.uid, worker, 0);
-    memory
-        .applied
-        .as_ref()
-        .is_some_and(|a| a.object["spec"]["template"] == object["spec"]["template"])
 }
 
 #[cfg(test)]

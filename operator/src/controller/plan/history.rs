@@ -56,7 +56,7 @@ pub(super) fn note(observed: &Observed, memory: &mut Memory, scaled: &Scaled, no
     if is_new && scaled.reason != "Starting" {
         let from = match last {
             Some(last) => last.to,
-            None => super::scale::current(observed, memory).unwrap_or(0),
+            None => scaled.drained.before.unwrap_or(scaled.drained.active),
         };
         history.push(ScalingChange {
             at: written(now.wall),

@@ -1,15 +1,16 @@
-//! How many replicas, and which pods go first.
+//! How many pods are to work.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use scaling::{Decision, Policy, RateLimit, Reason, Sample, TaskPolicy, TaskSample};
 
-use super::{Mark, kept, rate, same_template};
+use super::{
+    drain::{Drained, May, Split, drain, split},
+    kept, rate,
+    rollout::Rollout,
+};
 use crate::{
-    controller::observed::{Decided, LiveDeployment, LivePod, Memory, Now, Observed},
+    controller::observed::{Decided, LivePod, Memory, Now, Observed},
     sampling::{Limits, PodReading, Round},
     worker::{Bounds, Scale, Task, Worker},
 };
@@ -17,17 +18,20 @@ use crate::{
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scaled {
-    /// What the Deployment is to have.
-    pub(super) replicas: u32,
     /// What is wanted, or in mode Recommend would be.
     pub(super) desired: u32,
     /// Why, in one word.
     pub(super) reason: &'static str,
     /// Why, in one sentence.
     pub(super) message: String,
-    /// Pods to mark, or to unmark.
-    pub(super) marks: Vec<Mark>,
+    /// What becomes of it.
+    pub(super) drained: Drained,
+    /// How far the Deployment has come.
+    pub(super) rollout: Rollout,
 }
+
+/// Fewer would do, but Kubernetes would take others.
+const HELD_BY_ROLLOUT: &str = "HeldByRollout";
 
 /// What is read in turns may be as old as it takes to come round three times, but not older
 /// than this, in seconds: a burst may have come and gone since.
@@ -55,12 +59,17 @@ pub(super) fn current(observed: &Observed, memory: &Memory) -> Option<u32> {
 }
 
 /// Decides once per round, and acts on the last decision in between.
-pub(super) fn scale(observed: &Observed, worker: &Worker, memory: &mut Memory, now: Now) -> Scaled {
-    let current = current(observed, memory);
+pub(super) fn scale(
+    observed: &Observed,
+    worker: &Worker,
+    rollout: Rollout,
+    memory: &mut Memory,
+    now: Now,
+) -> Scaled {
     if let Some(round) = &observed.round {
         match worker.bounds_at(now.wall) {
             Some(bounds) if !worker.suspend => {
-                decide(observed, worker, bounds, round, memory, current, now);
+                decide(observed, worker, bounds, round, rollout, memory, now);
             }
             _ => {
                 memory.state = None;
@@ -69,21 +78,29 @@ pub(super) fn scale(observed: &Observed, worker: &Worker, memory: &mut Memory, n
         }
         remember(observed, round, memory);
     }
+    let mut ordered = |replicas, reason, said: &str| {
+        let may = may(rollout, replicas);
+        let drained = drain(observed, rollout, memory, replicas, may, now);
+        let waits = waits(&drained, may);
+        Scaled {
+            desired: replicas,
+            reason,
+            message: format!("{replicas} pods: {said}{waits}"),
+            drained,
+            rollout,
+        }
+    };
     if worker.suspend {
-        return ordered(observed, memory, current, 0, "Suspended", "suspend is true");
+        return ordered(0, "Suspended", "suspend is true");
     }
     match worker.scale {
         Scale::External { replicas } => ordered(
-            observed,
-            memory,
-            current,
             replicas,
             "External",
             "scaling.mode is External: spec.replicas says how many",
         ),
         Scale::Recommend { replicas, .. } => {
-            let said = "no recommendation yet";
-            let ordered = ordered(observed, memory, current, replicas, "Recommend", said);
+            let ordered = ordered(replicas, "Recommend", "no recommendation yet");
             match &memory.decided {
                 Some(decided) => Scaled {
                     desired: decided.decision.replicas,
@@ -96,7 +113,7 @@ pub(super) fn scale(observed: &Observed, worker: &Worker, memory: &mut Memory, n
         }
         Scale::Auto(bounds) => {
             let bounds = worker.bounds_at(now.wall).unwrap_or(bounds);
-            auto(observed, worker, bounds, memory, current, now)
+            auto(observed, worker, bounds, rollout, memory, now)
         }
     }
 }
@@ -109,116 +126,73 @@ fn sentence(decision: &Decision, worker: &Worker, now: Now) -> String {
     }
 }
 
-/// Someone said how many: obeyed at once, the idle pods first.
-fn ordered(
-    observed: &Observed,
-    memory: &Memory,
-    current: Option<u32>,
-    replicas: u32,
-    reason: &'static str,
-    message: &str,
-) -> Scaled {
-    let have = current.unwrap_or(replicas);
-    let victims = match have.checked_sub(replicas) {
-        // All go: there is nothing to choose.
-        Some(n) if n > 0 && replicas > 0 => victims(observed, &idle(observed, memory), n),
-        _ => Vec::new(),
-    };
-    Scaled {
-        replicas,
-        desired: replicas,
-        reason,
-        message: format!("{replicas} pods: {message}"),
-        marks: marks(observed, &victims, have),
-    }
-}
-
-/// The operator decides: raised at once, lowered by idle pods only.
+/// The operator decides: raised at once, lowered by pods that have ended what they had.
 fn auto(
     observed: &Observed,
     worker: &Worker,
     bounds: Bounds,
-    memory: &Memory,
-    current: Option<u32>,
+    rollout: Rollout,
+    memory: &mut Memory,
     now: Now,
 ) -> Scaled {
-    let Some(decided) = &memory.decided else {
+    let Some(decided) = memory.decided.clone() else {
         // Before the first round, or after a restart: what there is, within reason.
-        let replicas = current.unwrap_or(0).max(bounds.min);
+        let active = split(observed, rollout, memory, now).active.max(bounds.min);
         return Scaled {
-            replicas,
-            desired: replicas,
+            desired: active,
             reason: "Starting",
-            message: format!("{replicas} pods: nothing has been measured yet"),
-            marks: Vec::new(),
+            message: format!("{active} pods: nothing has been measured yet"),
+            drained: drain(observed, rollout, memory, active, May::Hold, now),
+            rollout,
         };
     };
     let decision = &decided.decision;
     let desired = decision.replicas.max(bounds.min);
-    let have = current.unwrap_or(0);
-    let hold = |reason, marks| Scaled {
-        replicas: have,
+    // An old decision says nothing about now, and one that was made blindly lowers nothing.
+    let is_old = now.clock.seconds_since(decided.at) > 2.0 * observed.tick.as_secs_f64();
+    let is_blind = matches!(decision.reason, Reason::StaleMetrics | Reason::ServerAway);
+    let may = if is_old || is_blind {
+        May::Hold
+    } else {
+        may(rollout, desired)
+    };
+    let drained = drain(observed, rollout, memory, desired, may, now);
+    let is_held = desired < drained.active;
+    let reason = match decision.reason {
+        reason if is_blind => reason.as_str(),
+        _ if is_held && is_old => Reason::StaleMetrics.as_str(),
+        _ if is_held => HELD_BY_ROLLOUT,
+        Reason::ScaledDown | Reason::Steady if drained.busy > 0 => Reason::HeldByBusyPods.as_str(),
+        reason => reason.as_str(),
+    };
+    Scaled {
         desired,
         reason,
-        message: sentence(decision, worker, now),
-        marks,
-    };
-    let reason = decision.reason.as_str();
-    if desired >= have {
-        return Scaled {
-            replicas: desired,
-            ..hold(reason, marks(observed, &[], have))
-        };
-    }
-
-    // An old decision says nothing about which pods are idle now.
-    if now.clock.seconds_since(decided.at) > 2.0 * observed.tick.as_secs_f64() {
-        return hold(Reason::StaleMetrics.as_str(), Vec::new());
-    }
-    // The Deployment would take from its ReplicaSets in proportion, not the marked pods.
-    if is_rolling(observed, worker, memory) {
-        return hold("HeldByRollout", Vec::new());
-    }
-    let ends = goes_first(observed, memory, now);
-    if ends.busy {
-        return hold(Reason::HeldByBusyPods.as_str(), Vec::new());
-    }
-    let fewer = have - desired;
-    let missing = have.saturating_sub(count(staying(observed).count()));
-    let unready = missing.saturating_add(ends.idle);
-    let victims = victims(observed, &decided.idle, fewer.saturating_sub(unready));
-    let lowered = have - fewer.min(unready.saturating_add(count(victims.len())));
-    if lowered == have {
-        return hold(Reason::HeldByBusyPods.as_str(), marks(observed, &[], have));
-    }
-    // Marked first, lowered when the mark is seen here: then the ReplicaSet's controller,
-    // which watches the same, has most likely seen it too.
-    if victims.iter().all(|pod| pod.marked) {
-        Scaled {
-            replicas: lowered,
-            ..hold(reason, marks(observed, &victims, have))
-        }
-    } else {
-        hold(reason, marks(observed, &victims, have))
+        message: sentence(decision, worker, now) + &waits(&drained, may),
+        drained,
+        rollout,
     }
 }
 
-/// True while pods of more than one template exist, or may soon.
-pub(super) fn is_rolling(observed: &Observed, worker: &Worker, memory: &Memory) -> bool {
-    let Some(live) = &observed.deployment else {
-        return false;
-    };
-    is_behind(live, memory)
-        || live.updated < live.replicas
-        || !same_template(memory, observed, worker)
+/// What pods that are too many are waited for, as the end of a sentence.
+fn waits(drained: &Drained, may: May) -> String {
+    match drained.busy {
+        0 => String::new(),
+        _ if may == May::Hold => String::new(),
+        1 => "; 1 pod ends what it has and goes".to_owned(),
+        n => format!("; {n} pods end what they have and go"),
+    }
 }
 
-/// True while a change of the Deployment has not been taken up by its controller, or not been
-/// seen here.
-pub(super) fn is_behind(live: &LiveDeployment, memory: &Memory) -> bool {
-    let sent = memory.applied.as_ref().filter(|a| a.uid == live.uid);
-    live.observed_generation < live.generation
-        || sent.is_some_and(|applied| applied.generation > live.generation)
+/// While pods are replaced the Deployment would take old and new ones in proportion, not those
+/// that are to go.
+fn may(rollout: Rollout, target: u32) -> May {
+    match target {
+        _ if !rollout.is_incomplete() => May::Lower,
+        0 => May::LowerToNone,
+        _ if rollout.is_replacing() => May::Release,
+        _ => May::Hold,
+    }
 }
 
 // === the decision ===
@@ -228,23 +202,20 @@ fn decide(
     worker: &Worker,
     bounds: Bounds,
     round: &Round,
+    rollout: Rollout,
     memory: &mut Memory,
-    current: Option<u32>,
     now: Now,
 ) {
     let state = kept::state_for(observed, worker, memory, now);
     rate::note(memory, round, now);
     let policy = policy(observed, worker, bounds, round, memory, now);
-    let sample = sample(observed, worker, round, memory, current.unwrap_or(0), now);
+    let split = split(observed, rollout, memory, now);
+    let sample = sample(observed, worker, round, memory, &split, now);
     let (decision, state) = scaling::decide(&policy, state, &sample, now.clock);
     memory.state = Some(state);
     memory.decided = Some(Decided {
         decision,
         at: now.clock,
-        idle: readings(observed, round, now)
-            .filter(|(pod, reading)| is_idle(pod, *reading))
-            .map(|(pod, _)| pod.uid.clone())
-            .collect(),
     });
 }
 
@@ -298,11 +269,11 @@ fn sample(
     worker: &Worker,
     round: &Round,
     memory: &Memory,
-    current: u32,
+    split: &Split,
     now: Now,
 ) -> Sample {
     let mut sample = Sample {
-        current,
+        current: split.active,
         stats_complete: true,
         tasks: worker
             .tasks
@@ -323,10 +294,11 @@ fn sample(
         }
     };
     for (pod, reading) in readings(observed, round, now) {
+        let leaves = pod.terminating || split.leaving.contains(&pod.uid);
         if let Some(reading) = reading {
-            tasks(&mut sample, reading, pod.terminating || reading.draining);
+            tasks(&mut sample, reading, leaves || reading.draining);
         }
-        if pod.terminating {
+        if leaves {
             continue;
         }
         let was_ready = memory
@@ -436,89 +408,6 @@ fn is_idle(pod: &LivePod, reading: Option<&PodReading>) -> bool {
     !pod.terminating
         && pod.ready_since.is_some()
         && reading.is_some_and(|r| r.in_flight == 0 && !r.draining && !r.earlier)
-}
-
-/// The idle pods of the last round.
-fn idle(observed: &Observed, memory: &Memory) -> BTreeSet<String> {
-    let Some(round) = &memory.round else {
-        return BTreeSet::new();
-    };
-    observed
-        .pods
-        .iter()
-        .filter(|pod| is_idle(pod, round.pods.get(&pod.uid)))
-        .map(|pod| pod.uid.clone())
-        .collect()
-}
-
-fn staying(observed: &Observed) -> impl Iterator<Item = &LivePod> {
-    observed.pods.iter().filter(|pod| !pod.terminating)
-}
-
-struct GoesFirst {
-    /// Unready pods that do no work.
-    idle: u32,
-    /// An unready pod works, or may: a ReplicaSet would take it before any ready one.
-    busy: bool,
-}
-
-fn goes_first(observed: &Observed, memory: &Memory, now: Now) -> GoesFirst {
-    let mut found = GoesFirst {
-        idle: 0,
-        busy: false,
-    };
-    for pod in staying(observed).filter(|pod| pod.ready_since.is_none()) {
-        let round = memory.round.as_ref();
-        let works = match round.and_then(|round| reading(observed, round, pod, now)) {
-            Some(reading) => reading.in_flight > 0,
-            None => pod.started,
-        };
-        if works {
-            found.busy = true;
-        } else {
-            found.idle += 1;
-        }
-    }
-    found
-}
-
-/// Idle ready pods that may go: marked ones first, so that the choice is stable, then the
-/// youngest, as the ReplicaSet would choose.
-fn victims<'a>(observed: &'a Observed, idle: &BTreeSet<String>, n: u32) -> Vec<&'a LivePod> {
-    let mut pods: Vec<&LivePod> = staying(observed)
-        .filter(|pod| pod.ready_since.is_some() && idle.contains(&pod.uid))
-        .collect();
-    pods.sort_by(|a, b| {
-        b.marked
-            .cmp(&a.marked)
-            .then(b.created.cmp(&a.created))
-            .then(a.name.cmp(&b.name))
-    });
-    pods.truncate(usize::try_from(n).unwrap_or(usize::MAX));
-    pods
-}
-
-/// Marks the victims. Others lose their mark, but not while pods are still being taken away.
-fn marks(observed: &Observed, victims: &[&LivePod], have: u32) -> Vec<Mark> {
-    let settled = count(staying(observed).count()) <= have;
-    staying(observed)
-        .filter_map(|pod| {
-            let victim = victims.iter().any(|v| v.uid == pod.uid);
-            let change = match (victim, pod.marked) {
-                (true, false) => true,
-                (false, true) if settled => false,
-                _ => return None,
-            };
-            Some(Mark {
-                pod: pod.name.clone(),
-                first_to_go: change,
-            })
-        })
-        .collect()
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 impl LivePod {

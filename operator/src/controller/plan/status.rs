@@ -11,15 +11,15 @@ use scaling::Reason;
 use super::{
     Event,
     conditions::{Conditions, Tri, written},
+    drain::Drained,
     history, kept,
     measured::{measure, terms},
     notices,
     readable::{self, Failing, wall},
-    same_template,
-    scale::{Scaled, is_behind},
+    scale::Scaled,
 };
 use crate::{
-    WORKER_LABEL,
+    DRAINING_LABEL, WORKER_LABEL,
     controller::observed::{Memory, Now, Observed, TroubleKind, Written},
     worker::Worker,
 };
@@ -155,13 +155,21 @@ pub(super) fn status(
     now: Now,
 ) -> ConductorWorkerStatus {
     let last = last(observed, memory, now);
-    let live = observed.deployment.as_ref().filter(|_| !owned_by_another);
+    let pods = if owned_by_another {
+        Pods::default()
+    } else {
+        Pods::of(observed, &scaled.drained)
+    };
     let round = memory.round.as_ref();
     let mut status = ConductorWorkerStatus {
         observed_generation: Some(observed.generation),
-        replicas: live.map_or(0, |d| d.replicas),
-        ready_replicas: live.map_or(0, |d| d.ready),
-        selector: format!("{WORKER_LABEL}={}", observed.key.name),
+        replicas: pods.there,
+        ready_replicas: pods.ready,
+        draining: pods.leaving,
+        selector: format!(
+            "{WORKER_LABEL}={},{DRAINING_LABEL}!=true",
+            observed.key.name
+        ),
         connection: Some(worker.connection.to_string()),
         scaling: Some(scaling_status(last, observed, worker, scaled, memory, now)),
         ..last.clone()
@@ -182,7 +190,7 @@ pub(super) fn status(
             ),
         )
     } else {
-        verdict(observed, worker, scaled, memory, failing, last)
+        verdict(observed, worker, scaled, pods, memory, failing, last)
     };
     let mut conditions = Conditions::after(&last.conditions, observed.generation, now.wall);
     let Verdict {
@@ -213,7 +221,8 @@ pub(super) fn status(
             String::new()
         },
     );
-    notices::set(&mut conditions, observed, worker, round, scaled.replicas);
+    let active = scaled.drained.active;
+    notices::set(&mut conditions, observed, worker, round, active);
     status.conditions = conditions.done();
     status
 }
@@ -266,6 +275,32 @@ fn limits(worker: &Worker, now: Now) -> Option<ScalingLimits> {
     })
 }
 
+/// How many pods there are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pods {
+    /// Those that work, or will.
+    there: u32,
+    /// Of these, ready ones.
+    ready: u32,
+    /// Those that are to go, and are not being deleted yet.
+    leaving: u32,
+}
+
+impl Pods {
+    fn of(observed: &Observed, drained: &Drained) -> Self {
+        let mut pods = Self::default();
+        for pod in observed.pods.iter().filter(|pod| !pod.terminating) {
+            if drained.leaving.contains(&pod.uid) {
+                pods.leaving += 1;
+            } else {
+                pods.there += 1;
+                pods.ready += u32::from(pod.ready_since.is_some());
+            }
+        }
+        pods
+    }
+}
+
 // === the conditions ===
 
 struct Verdict {
@@ -293,6 +328,7 @@ fn verdict(
     observed: &Observed,
     worker: &Worker,
     scaled: &Scaled,
+    there: Pods,
     memory: &Memory,
     failing: Option<&Failing<'_>>,
     last: &ConductorWorkerStatus,
@@ -316,22 +352,26 @@ fn verdict(
     };
     // After a restart nothing is known to have been sent: what runs is taken for what is
     // wanted until it has been sent again, or each worker would look unready for a tick.
-    let changes = memory.applied.is_some() && !same_template(memory, observed, worker);
+    let changes = scaled.rollout.changes();
     let rolling = if live.updated < live.replicas || changes {
         true
     } else {
         // Whether the change is one of the template cannot be seen; it was known when it was
         // sent.
-        is_behind(live, memory)
+        scaled.rollout.is_behind
             && last
                 .conditions
                 .iter()
                 .any(|c| c.type_ == "Ready" && c.reason == "RollingOut")
     };
-    let wanted = scaled.replicas;
-    let ready = !rolling && (wanted == 0 || live.ready > 0);
-    let missing = live.ready < wanted;
-    let pods = format!("{} of {wanted} pods are ready", live.ready);
+    let wanted = scaled.drained.active;
+    let ready = !rolling && (wanted == 0 || there.ready > 0);
+    let missing = there.ready < wanted;
+    let leaving = match there.leaving {
+        0 => String::new(),
+        n => format!(", {n} end what they have and go"),
+    };
+    let pods = format!("{} of {wanted} pods are ready{leaving}", there.ready);
 
     if let Some((reason, stalled, why)) = trouble(observed, rolling || missing) {
         return Verdict {

@@ -7,18 +7,21 @@ use std::{
 
 use conductor_client::{ApiBase, QueueName};
 use jiff::Timestamp;
+use runtime::cordon::Action;
 use scaling::Instant;
 use serde_json::json;
 
 use super::*;
 use crate::{
     controller::observed::{
-        Applied, Key, LiveDeployment, LivePod, Share, Trouble, TroubleKind, Written,
+        Applied, Key, LiveDeployment, LiveMark, LivePod, Marked, Share, SidecarState, Trouble,
+        TroubleKind, Written,
     },
+    cordons::{Told, Untold},
     sampling::{
         Failure, Growth, Limits, PodReading, QueueReading, Round, TaskReading, Unavailable,
     },
-    worker::Defaults,
+    worker::{Defaults, Worker},
 };
 
 mod explained;
@@ -32,6 +35,10 @@ const TICK: u64 = 5;
 struct World {
     observed: Observed,
     seconds: u64,
+    /// What each pod has in work, by its name.
+    in_work: BTreeMap<String, u32>,
+    /// What pods say that cannot be cordoned.
+    untold: Option<Untold>,
 }
 
 /// Objects are merged, all else is replaced.
@@ -99,12 +106,16 @@ impl World {
             pods: Vec::new(),
             round: None,
             shared: BTreeMap::new(),
+            told: BTreeMap::new(),
+            key_of_cordons: "key".to_owned(),
             memory: Memory::default(),
             tick: Duration::from_secs(TICK),
         };
         Self {
             observed,
             seconds: 1000,
+            in_work: BTreeMap::new(),
+            untold: None,
         }
     }
 
@@ -114,6 +125,7 @@ impl World {
         let object = deployment(&world.observed.key, "w", world.worker(), pods);
         let mut plan = nothing(&world.observed, world.plan().memory);
         plan.deployment = Some(object);
+        plan.memory.leaving.active = Some(pods);
         world.apply(plan);
         world.catch_up();
         world
@@ -148,25 +160,29 @@ impl World {
     fn read(&mut self, waiting: u64, in_work: &[u32]) {
         self.seconds += TICK;
         let at = self.now().clock;
-        let pods = self.observed.pods.iter().enumerate().map(|(i, pod)| {
-            let in_flight = in_work.get(i).copied().unwrap_or_default();
-            let idle = in_flight == 0 && waiting == 0;
-            let mut reading = PodReading {
-                at,
-                in_flight,
-                ..PodReading::default()
-            };
-            reading.tasks = [(
-                queue(),
-                TaskReading {
-                    in_flight,
-                    idle,
-                    ..TaskReading::default()
-                },
-            )]
-            .into();
+        self.in_work = self
+            .observed
+            .pods
+            .iter()
+            .enumerate()
+            .map(|(i, pod)| {
+                let n = in_work.get(i).copied().unwrap_or_default();
+                (pod.name.clone(), n)
+            })
+            .collect();
+        let started = self
+            .observed
+            .pods
+            .iter()
+            .filter(|pod| pod.sidecar == SidecarState::Running);
+        let pods = started.map(|pod| {
+            let mut reading = self.says(pod);
+            for task in reading.tasks.values_mut() {
+                task.idle = task.in_flight == 0 && waiting == 0;
+            }
             (pod.uid.clone(), reading)
         });
+        let pods = pods.collect();
         let size = Some((at, waiting));
         let reading = QueueReading {
             size,
@@ -175,9 +191,65 @@ impl World {
         self.observed.round = Some(Round {
             at,
             queues: [(queue(), reading)].into(),
-            pods: pods.collect(),
+            pods,
             ..Round::default()
         });
+    }
+
+    /// What a pod's sidecar would say now.
+    fn says(&self, pod: &LivePod) -> PodReading {
+        let in_flight = self.in_work.get(&pod.name).copied().unwrap_or_default();
+        let task = TaskReading {
+            in_flight,
+            ..TaskReading::default()
+        };
+        let told = self.observed.told.get(&pod.uid);
+        PodReading {
+            at: self.now().clock,
+            in_flight,
+            cordoned: told.is_some_and(|t| t.action == Action::Cordon && t.answer.is_ok()),
+            tasks: [(queue(), task)].into(),
+            ..PodReading::default()
+        }
+    }
+
+    fn pod(&mut self, name: &str) -> &mut LivePod {
+        let mut pods = self.observed.pods.iter_mut();
+        pods.find(|pod| pod.name == name).unwrap()
+    }
+
+    /// A pod has ended what it had: when it is cordoned, it turns unready.
+    fn ends(&mut self, name: &str) {
+        self.seconds += 1;
+        self.in_work.insert(name.to_owned(), 0);
+        let pod = self.pod(name).clone();
+        if self.says(&pod).cordoned {
+            self.pod(name).ready_since = None;
+        }
+    }
+
+    /// What a pod does when it is told something.
+    fn tell(&mut self, order: &Order) {
+        let at = self.now().clock;
+        let before = self.observed.told.get(&order.uid);
+        let failing_since = before.and_then(|told| told.failing_since).unwrap_or(at);
+        let mut told = Told {
+            action: order.action,
+            at,
+            answer: self.untold.map_or(Ok(PodReading::default()), Err),
+            failing_since: self.untold.map(|_| failing_since),
+        };
+        self.observed.told.insert(order.uid.clone(), told.clone());
+        if told.answer.is_ok() {
+            let pod = self.pod(&order.pod).clone();
+            told.answer = Ok(self.says(&pod));
+            self.observed.told.insert(order.uid.clone(), told);
+            if order.action == Action::Uncordon {
+                self.pod(&order.pod).ready_since = pod.created;
+            } else if self.in_work.get(&order.pod).is_none_or(|&n| n == 0) {
+                self.pod(&order.pod).ready_since = None;
+            }
+        }
     }
 
     fn tick(&mut self, waiting: u64, in_work: &[u32]) -> Plan {
@@ -190,7 +262,7 @@ impl World {
     fn lull(&mut self, waiting: u64, in_work: &[u32]) -> Plan {
         for _ in 0..6 {
             let plan = self.tick(waiting, in_work);
-            assert_eq!((&plan.deployment, plan.marks.len()), (&None, 0));
+            assert_eq!(todo(&plan), (0, 0, None));
             self.apply(plan);
         }
         self.tick(waiting, in_work)
@@ -217,9 +289,22 @@ impl World {
     /// What the API server makes of a plan; the Deployment's controller has not moved yet.
     fn apply(&mut self, plan: Plan) {
         let mut memory = plan.memory;
-        for mark in &plan.marks {
-            let mut pods = self.observed.pods.iter_mut();
-            pods.find(|pod| pod.name == mark.pod).unwrap().marked = mark.first_to_go;
+        for mark in plan.marks {
+            self.pod(&mark.pod).mark = LiveMark {
+                since: mark.since,
+                labelled: mark.since.is_some(),
+                cost: mark.since.map_or(0, |_| mark.cost),
+                key: Some(mark.key),
+            };
+            let marked = Marked {
+                since: mark.since,
+                cost: mark.cost,
+                at: self.now().clock,
+            };
+            memory.leaving.marked.insert(mark.uid, marked);
+        }
+        for order in &plan.orders {
+            self.tell(order);
         }
         if let Some(object) = plan.deployment {
             let live = self.observed.deployment.get_or_insert_default();
@@ -258,12 +343,13 @@ impl World {
         panic!("no end: {:#?}", self.plan());
     }
 
-    /// What the Deployment's controller does in the end: marked pods go first.
+    /// What the Deployment's controller does in the end.
     fn catch_up(&mut self) {
         let wanted = self.live().wanted;
         let pods = &mut self.observed.pods;
-        pods.sort_by_key(|pod| pod.marked);
+        pods.sort_by_key(|pod| std::cmp::Reverse(victims::rank(pod)));
         pods.truncate(wanted.try_into().unwrap());
+        pods.sort_by(|a, b| a.name.cmp(&b.name));
         for i in u64::try_from(pods.len()).unwrap()..wanted.into() {
             let made = Some(Timestamp::UNIX_EPOCH + Duration::from_secs(i));
             let (name, uid) = (format!("pod-{i}"), format!("uid-{i}"));
@@ -272,7 +358,8 @@ impl World {
                 uid,
                 created: made,
                 ready_since: made,
-                started: true,
+                assigned: true,
+                sidecar: SidecarState::Running,
                 ..LivePod::default()
             });
         }
@@ -298,9 +385,22 @@ fn asked(plan: &Plan) -> Option<u32> {
     plan.deployment.as_ref().map(replicas)
 }
 
+/// Pods that are to go from now on: marked, and told so.
 fn marked(plan: &Plan) -> Vec<&str> {
-    assert!(plan.marks.iter().all(|mark| mark.first_to_go));
-    plan.marks.iter().map(|mark| mark.pod.as_str()).collect()
+    let marks = plan.marks.iter().filter(|mark| mark.since.is_some());
+    let mut marked: Vec<&str> = marks.map(|mark| mark.pod.as_str()).collect();
+    marked.sort_unstable();
+    let told = |pod: &&str| {
+        let mut orders = plan.orders.iter();
+        orders.any(|o| o.pod == **pod && o.action == Action::Cordon)
+    };
+    assert!(marked.iter().all(told), "{:?}", plan.orders);
+    marked
+}
+
+/// Marks, orders, and the replicas that are asked for.
+fn todo(plan: &Plan) -> (usize, usize, Option<u32>) {
+    (plan.marks.len(), plan.orders.len(), asked(plan))
 }
 
 fn told(plan: &Plan) -> Vec<(bool, &str)> {
@@ -322,7 +422,10 @@ fn a_new_worker_gets_a_deployment_without_pods_and_a_status() {
     assert_eq!(asked(&plan), Some(0));
     assert!(plan.write_status && plan.events.is_empty());
     assert_eq!(plan.status.observed_generation, Some(1));
-    assert_eq!(plan.status.selector, "conductor-oss.org/worker=greet");
+    assert_eq!(
+        plan.status.selector,
+        "conductor-oss.org/worker=greet,conductor-oss.org/draining!=true"
+    );
     assert_eq!(condition(&plan, "Ready"), ("False", "Starting"));
     assert_eq!(condition(&plan, "Reconciling"), ("True", "Starting"));
     let unknown = ("Unknown", "NotMeasuredYet");
@@ -376,106 +479,6 @@ fn the_first_pods_are_no_rollout() {
     let live = world.live();
     live.generation = live.observed_generation + 1;
     assert_eq!(condition(&world.plan(), "Ready"), ("False", "Starting"));
-}
-
-#[test]
-fn idle_pods_are_marked_and_then_taken() {
-    for (waiting, in_work, victims, left) in [
-        (0, [1, 0, 2, 0], &["pod-1", "pod-3"][..], 2),
-        // The youngest go.
-        (1, [0, 0, 0, 0], &["pod-1", "pod-2", "pod-3"], 1),
-        (0, [0, 1, 0, 0], &["pod-0", "pod-2", "pod-3"], 1),
-        (0, [0, 0, 0, 0], &["pod-0", "pod-1", "pod-2", "pod-3"], 0),
-    ] {
-        let mut world = World::running(4, json!({}));
-        let plan = world.lull(waiting, &in_work);
-        assert_eq!((marked(&plan), asked(&plan)), (victims.to_vec(), None));
-        // The marks are not seen yet.
-        let mut unseen = world.clone();
-        unseen.apply(plan.clone());
-        unseen.observed.pods.clone_from(&world.observed.pods);
-        assert_eq!(asked(&unseen.plan()), None);
-
-        world.apply(plan);
-        let plan = world.plan();
-        assert_eq!((marked(&plan), asked(&plan)), (Vec::new(), Some(left)));
-        assert_eq!(told(&plan), [(false, "Scaled")]);
-        world.apply(plan);
-        world.catch_up();
-        let names: Vec<&str> = world.observed.pods.iter().map(|p| &*p.name).collect();
-        assert!(victims.iter().all(|v| !names.contains(v)), "{names:?}");
-    }
-}
-
-#[test]
-fn busy_pods_are_never_taken() {
-    let mut world = World::running(3, json!({}));
-    let plan = world.lull(0, &[1, 1, 1]);
-    assert_eq!((marked(&plan), asked(&plan)), (Vec::new(), None));
-    assert_eq!(decided(&plan), (1, "HeldByBusyPods"));
-
-    // One that is not ready would go before the marked ones.
-    let mut world = World::running(3, json!({}));
-    let plan = world.tick(0, &[0, 1, 0]);
-    world.apply(plan);
-    world.observed.pods[1].ready_since = None;
-    let plan = world.lull(0, &[0, 1, 0]);
-    assert_eq!((marked(&plan), asked(&plan)), (Vec::new(), None));
-    assert_eq!(decided(&plan), (1, "HeldByBusyPods"));
-}
-
-#[test]
-fn an_unready_pod_is_idle_only_when_it_is_known_to_be() {
-    // How old its last reading is, whether its sidecar has run, and what is left.
-    for (age, started, left) in [
-        (Some(TICK), true, Some(2)),
-        (Some(3 * TICK), true, Some(2)),
-        (Some(3 * TICK + 1), true, None),
-        (Some(3 * TICK + 1), false, Some(2)),
-        (None, true, None),
-        (None, false, Some(2)),
-    ] {
-        let mut world = World::running(3, json!({}));
-        let mut plan = world.lull(0, &[1, 1, 0]);
-        let pod = &mut world.observed.pods[2];
-        (pod.ready_since, pod.started) = (None, started);
-        // A restart of the operator: it was never seen ready.
-        plan.memory.seen_ready = Some(BTreeSet::new());
-        let at = age.map(|age| Instant::at(Duration::from_secs(world.seconds - age)));
-        let round = plan.memory.round.as_mut().unwrap();
-        match at {
-            Some(at) => round.pods.get_mut("uid-2").unwrap().at = at,
-            None => drop(round.pods.remove("uid-2")),
-        }
-        world.observed.memory = plan.memory;
-        world.observed.round = None;
-        let plan = world.plan();
-        assert_eq!(asked(&plan), left, "{age:?}, started: {started}");
-        if left.is_none() {
-            assert_eq!(decided(&plan), (1, "HeldByBusyPods"));
-        }
-    }
-}
-
-#[test]
-fn nothing_is_taken_while_a_rollout_is_incomplete() {
-    type Change = fn(&mut World);
-    let cases: [(&str, Change); 3] = [
-        ("old pods are there", |w| w.live().updated = 2),
-        ("not taken up", |w| w.live().observed_generation = 0),
-        ("not sent", |w| w.edit(json!({"concurrency": 3}))),
-    ];
-    for (case, change) in cases {
-        let mut world = World::running(4, json!({}));
-        let plan = world.lull(0, &[]);
-        assert_eq!(plan.marks.len(), 4, "{case}");
-        change(&mut world);
-        let plan = world.plan();
-        assert_eq!(decided(&plan), (0, "HeldByRollout"), "{case}");
-        assert!(plan.marks.is_empty(), "{case}");
-        let sent = (case == "not sent").then_some(4);
-        assert_eq!(asked(&plan), sent, "{case}");
-    }
 }
 
 #[test]
@@ -611,19 +614,48 @@ fn someone_else_may_say_how_many() {
         ("External", external(2), 2, (2, "External")),
         ("Recommend", recommend(2), 2, (10, "CappedByMaxReplicas")),
     ] {
-        for before in [0, 5] {
-            let mut world = World::running(before, patch.clone());
-            let plan = world.tick(500, &[0, 1, 1, 1, 0]);
-            let change = (before != asked_for).then_some(asked_for);
-            assert_eq!(asked(&plan), change, "{case}");
-            assert_eq!(decided(&plan), desired, "{case}");
-            assert_eq!(told(&plan).len(), usize::from(change.is_some()), "{case}");
-            let idle: &[&str] = match (before, asked_for) {
-                (5, 2) => &["pod-0", "pod-4"],
-                _ => &[],
-            };
-            assert_eq!(marked(&plan), idle, "{case}");
+        let mut world = World::running(0, patch.clone());
+        let plan = world.tick(500, &[]);
+        let change = (asked_for > 0).then_some(asked_for);
+        assert_eq!(asked(&plan), change, "{case}");
+        assert_eq!(decided(&plan), desired, "{case}");
+
+        // Fewer: those that work end what they have first.
+        let mut world = World::running(5, patch.clone());
+        let plan = world.tick(500, &[0, 1, 1, 1, 0]);
+        let victims: &[&str] = match asked_for {
+            0 => &["pod-0", "pod-1", "pod-2", "pod-3", "pod-4"],
+            _ => &["pod-0", "pod-3", "pod-4"],
+        };
+        assert_eq!(
+            (marked(&plan), asked(&plan)),
+            (victims.to_vec(), None),
+            "{case}"
+        );
+        assert_eq!(decided(&plan), desired, "{case}");
+        assert_eq!(
+            told(&plan),
+            [(false, "Scaled"), (false, "Cordoned")],
+            "{case}"
+        );
+        assert_eq!(
+            (plan.status.replicas, plan.status.draining),
+            (asked_for, 5 - asked_for)
+        );
+        world.apply(plan);
+        let plan = world.plan();
+        assert_eq!(asked(&plan), Some(3), "{case}");
+        assert_eq!(told(&plan), [], "{case}");
+        world.apply(plan);
+        world.catch_up();
+        for pod in ["pod-1", "pod-2", "pod-3"] {
+            world.ends(pod);
         }
+        let plan = world.tick(500, &[]);
+        world.apply(plan);
+        let plan = world.plan();
+        assert_eq!(asked(&plan), (asked_for < 3).then_some(asked_for), "{case}");
+        assert_eq!(told(&plan), [(false, "Drained")], "{case}");
     }
 }
 
@@ -686,14 +718,14 @@ fn planning_on_what_a_plan_leads_to_gives_nothing_to_do() {
         own: 2,
         all: 4,
     };
-    // How many plans it takes: one, and one more where marks must be seen first.
+    // How many plans it takes: one, and one more where pods must be told to go first.
     let cases: [(&str, usize, Change<'_>); 13] = [
         ("busy", 1, &|w| w.read(0, &[1, 2, 1])),
         ("backlog", 1, &|w| w.read(120, &[2, 2, 2])),
         ("fewer", 2, &|w| drop(w.lull(0, &[1, 0, 0]))),
         ("none", 2, &|w| drop(w.lull(0, &[]))),
-        ("suspended", 1, &|w| w.edit(json!({"suspend": true}))),
-        ("External", 1, &|w| w.edit(external(2))),
+        ("suspended", 2, &|w| w.edit(json!({"suspend": true}))),
+        ("External", 2, &|w| w.edit(external(2))),
         ("Recommend", 1, &|w| w.edit(recommend(3))),
         ("invalid", 1, &|w| w.observed.worker = Err("no".to_owned())),
         ("another's", 1, &|w| w.live().owner = None),
@@ -703,7 +735,7 @@ fn planning_on_what_a_plan_leads_to_gives_nothing_to_do() {
             w.observed.shared = [(queue(), share.clone())].into();
         }),
         ("trouble", 1, &|w| {
-            w.live().ready = 2;
+            w.observed.pods[1].ready_since = None;
             w.observed.pods[1].trouble = Some(trouble());
         }),
     ];
@@ -995,3 +1027,5 @@ fn a_worker_that_was_just_made_waits_for_its_secret() {
     let plan = world.plan();
     assert_eq!(condition(&plan, "Ready"), ("False", "SecretNotFound"));
 }
+
+mod drain;

@@ -454,14 +454,24 @@ fn what_is_read_in_turns_is_fresh_until_its_turn_has_come_three_times() {
 }
 
 #[test]
-fn a_pod_whose_turn_is_past_is_no_victim() {
-    let mut world = World::running(3, json!({}));
-    world.lull(0, &[1, 0, 0]);
+fn a_pod_whose_turn_is_past_is_not_known_to_be_idle() {
+    let mut world = World::running(3, external(2));
+    world.untold = Some(Untold::Unable);
     world.read(0, &[1, 0, 0]);
     let round = world.observed.round.as_mut().unwrap();
     round.pods_rounds = 3;
-    round.pods.get_mut("uid-1").unwrap().earlier = true;
-    assert_eq!(marked(&world.plan()), ["pod-2"]);
+    round.pods.get_mut("uid-2").unwrap().earlier = true;
+    // The youngest would go otherwise.
+    let plan = world.plan();
+    assert_eq!(marked(&plan), ["pod-1"]);
+
+    // It is told to take no more tasks; where it cannot be, it is not taken for idle.
+    let round = world.observed.round.as_mut().unwrap();
+    round.pods.get_mut("uid-1").unwrap().in_flight = 1;
+    let plan = world.plan();
+    assert_eq!(marked(&plan), ["pod-2"]);
+    world.apply(plan);
+    assert_eq!(asked(&world.plan()), None);
 }
 
 // === events and metrics ===

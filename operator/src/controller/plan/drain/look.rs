@@ -1,0 +1,134 @@
+//! What pods are doing, by what they said last.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use conductor_client::QueueName;
+use runtime::cordon::Action;
+
+use super::{
+    super::{
+        Because,
+        scale::is_stale,
+        victims::{Seen, Work},
+    },
+    staying,
+};
+use crate::{
+    controller::observed::{LivePod, Memory, Now, Observed, SidecarState},
+    cordons::{TTL, Told, Untold},
+    sampling::PodReading,
+};
+
+/// How long a cordoned pod that was idle is sure to be idle: its cordon lasts twice as long.
+const PROOF: Duration = Duration::from_secs(TTL.as_secs() / 2);
+
+/// All pods that are not being deleted, by their UIDs.
+pub(super) fn all<'a>(
+    observed: &'a Observed,
+    memory: &Memory,
+    now: Now,
+) -> BTreeMap<&'a str, Seen<'a>> {
+    let look = Look {
+        observed,
+        memory,
+        now,
+    };
+    // Within which 95 % of the calls end, in the slowest pod.
+    let mut p95: BTreeMap<&QueueName, Duration> = BTreeMap::new();
+    for reading in staying(observed).filter_map(|pod| look.reading(pod)) {
+        for (queue, task) in &reading.tasks {
+            if let Some(own) = task.p95 {
+                let longest = p95.entry(queue).or_default();
+                *longest = own.max(*longest);
+            }
+        }
+    }
+    staying(observed)
+        .map(|pod| (&*pod.uid, look.see(pod, &p95)))
+        .collect()
+}
+
+struct Look<'a> {
+    observed: &'a Observed,
+    memory: &'a Memory,
+    now: Now,
+}
+
+impl<'a> Look<'a> {
+    fn told(&self, pod: &LivePod) -> Option<&'a Told> {
+        self.observed.told.get(&pod.uid)
+    }
+
+    /// The last that it said, if that is not too old.
+    fn reading(&self, pod: &LivePod) -> Option<&'a PodReading> {
+        let sampled = self.memory.round.as_ref();
+        let sampled = sampled.and_then(|round| round.pods.get(&pod.uid));
+        let answered = self.told(pod).and_then(|told| told.answer.as_ref().ok());
+        let last = sampled.into_iter().chain(answered).max_by_key(|r| r.at)?;
+        let age = self.now.clock.seconds_since(last.at);
+        let rounds = self
+            .memory
+            .round
+            .as_ref()
+            .map_or(1, |round| round.pods_rounds);
+        (!is_stale(age, self.observed.tick, rounds)).then_some(last)
+    }
+
+    fn see<'p>(&self, pod: &'p LivePod, p95: &BTreeMap<&QueueName, Duration>) -> Seen<'p> {
+        let reading = self.reading(pod);
+        let work = match reading {
+            // Its turn to be asked did not come: it may have got some since.
+            Some(reading) if reading.earlier && reading.in_flight == 0 => Work::Busy {
+                tasks: 0,
+                remaining: Duration::ZERO,
+            },
+            Some(reading) => Work::of(reading, |queue| p95.get(queue).copied()),
+            None if pod.sidecar != SidecarState::Running => Work::None,
+            None => Work::Unknown,
+        };
+        let unable = self.is_unable(pod);
+        let may_go = match work {
+            Work::None => Some(Because::Unstarted),
+            Work::Idle if unable => Some(Because::Unable),
+            _ if self.is_proven_idle(pod) => Some(Because::Idle),
+            _ => None,
+        };
+        Seen {
+            pod,
+            work,
+            cordoned: reading.is_some_and(|reading| reading.cordoned),
+            unable,
+            may_go,
+        }
+    }
+
+    fn is_unable(&self, pod: &LivePod) -> bool {
+        self.told(pod).is_some_and(|told| {
+            // A cordon of which nothing is known would be over by then.
+            let for_long = |since| self.now.clock.seconds_since(since) >= TTL.as_secs_f64();
+            told.answer == Err(Untold::Unable) || told.failing_since.is_some_and(for_long)
+        })
+    }
+
+    /// It takes no tasks, had none when it was asked after it had turned unready, and can get
+    /// none before its cordon ends.
+    fn is_proven_idle(&self, pod: &LivePod) -> bool {
+        let leaving = &self.memory.leaving;
+        let (Some(told), Some(ordered), Some(&unready)) = (
+            self.told(pod),
+            leaving.ordered.get(&pod.uid),
+            leaving.unready.get(&pod.uid),
+        ) else {
+            return false;
+        };
+        let Ok(said) = &told.answer else {
+            return false;
+        };
+        let is_cordon = told.action == Action::Cordon && ordered.action == Action::Cordon;
+        is_cordon
+            && said.cordoned
+            && (said.in_flight, said.polls) == (0, 0)
+            && said.at >= unready.max(ordered.since)
+            && self.now.clock.seconds_since(said.at) <= PROOF.as_secs_f64()
+    }
+}

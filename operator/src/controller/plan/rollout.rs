@@ -1,0 +1,62 @@
+//! Whether pods of one version are being replaced by pods of another.
+
+use serde_json::Value;
+
+use crate::controller::observed::{Memory, Observed};
+
+/// How far the Deployment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Rollout {
+    /// A change of the Deployment has not been taken up by its controller, or not been seen here.
+    pub(super) is_behind: bool,
+    template: Template,
+    /// Pods of another template are there.
+    has_old: bool,
+}
+
+/// The template that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Template {
+    /// It is the one that is wanted.
+    #[default]
+    Same,
+    /// It is another.
+    Another,
+    /// After a restart nothing is known to have been sent.
+    Unknown,
+}
+
+impl Rollout {
+    /// By the Deployment as it is to be.
+    pub(super) fn of(observed: &Observed, memory: &Memory, object: &Value) -> Self {
+        let Some(live) = &observed.deployment else {
+            return Self::default();
+        };
+        let sent = memory.applied.as_ref();
+        let later = sent.filter(|a| a.uid == live.uid && a.generation > live.generation);
+        Self {
+            is_behind: live.observed_generation < live.generation || later.is_some(),
+            template: match sent.map(|applied| &applied.object["spec"]["template"]) {
+                Some(sent) if *sent == object["spec"]["template"] => Template::Same,
+                Some(_) => Template::Another,
+                None => Template::Unknown,
+            },
+            has_old: live.updated < live.replicas,
+        }
+    }
+
+    /// Another template is to be sent.
+    pub(super) fn changes(self) -> bool {
+        self.template == Template::Another
+    }
+
+    /// Pods of more than one template exist, or may soon: there may be more than are asked for.
+    pub(super) fn is_replacing(self) -> bool {
+        self.changes() || self.has_old
+    }
+
+    /// The number of pods cannot be lowered by those that are meant, or it is not known.
+    pub(super) fn is_incomplete(self) -> bool {
+        self.is_behind || self.is_replacing() || self.template == Template::Unknown
+    }
+}

@@ -1,0 +1,77 @@
+//! What is told of pods that come and go.
+
+use std::time::Duration;
+
+use super::{Event, scale::Scaled};
+
+/// How many pods are named in an event.
+const NAMED: usize = 3;
+
+/// Something that was done, once for all pods that it was done to.
+pub(super) fn events(scaled: &Scaled) -> Vec<Event> {
+    let drained = &scaled.drained;
+    let mut events = Vec::new();
+    let mut tell = |warning, reason: &str, message| {
+        events.push(Event {
+            warning,
+            reason: reason.to_owned(),
+            message,
+        });
+    };
+    if let Some(before) = drained.before {
+        let message = if scaled.message.contains('→') {
+            scaled.message.clone()
+        } else {
+            format!("{before} → {} pods: {}", drained.active, scaled.message)
+        };
+        tell(false, "Scaled", message);
+    }
+    if !drained.chosen.is_empty() {
+        let named = pods(&drained.chosen);
+        tell(
+            false,
+            "Cordoned",
+            format!("{named} to take no more tasks, and to go when idle"),
+        );
+    }
+    if !drained.released.is_empty() {
+        let named = pods(&drained.released);
+        tell(false, "Uncordoned", format!("{named} to take tasks again"));
+    }
+    if let Some((gone, within)) = drained.gone {
+        let message = format!(
+            "{} with nothing in work, within {}",
+            noun(gone, "went"),
+            seconds(within)
+        );
+        tell(false, "Drained", message);
+    }
+    if !drained.spared.is_empty() {
+        let named = pods(&drained.spared);
+        let message = format!(
+            "{named} to be removed, but Kubernetes or somebody else removed others in their place"
+        );
+        tell(true, "OtherPodRemoved", message);
+    }
+    events
+}
+
+fn noun(n: u32, verb: &str) -> String {
+    let noun = if n == 1 { "pod" } else { "pods" };
+    format!("{n} {noun} {verb}")
+}
+
+/// `greet-1 is`, or `greet-1, greet-2, greet-3 and 4 more are`.
+fn pods(names: &[String]) -> String {
+    let (first, more) = names.split_at(names.len().min(NAMED));
+    let first = first.join(", ");
+    match more.len() {
+        0 if names.len() == 1 => format!("{first} is"),
+        0 => format!("{first} are"),
+        n => format!("{first} and {n} more are"),
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs())
+}

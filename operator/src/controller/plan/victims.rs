@@ -1,0 +1,363 @@
+//! Which pods go first, and which of those that are to go Kubernetes would take now.
+//!
+//! A `ReplicaSet` that shrinks takes pods without a node before others, then those whose
+//! containers are not all made, then unready ones, then those of a lower deletion cost
+//! (`ActivePodsWithRanks` in Kubernetes' `controller_utils.go`). What decides after that cannot be
+//! told from here, so pods that are alike up to there go together or not at all.
+
+use std::{cmp::Ordering, time::Duration};
+
+use conductor_client::QueueName;
+
+use crate::{controller::observed::LivePod, sampling::PodReading};
+
+/// A pod and what it is doing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Seen<'a> {
+    /// The pod.
+    pub(super) pod: &'a LivePod,
+    /// What it is doing.
+    pub(super) work: Work,
+    /// It takes no more tasks for now.
+    pub(super) cordoned: bool,
+    /// It does not do what it is told: it takes tasks until it is gone.
+    pub(super) unable: bool,
+    /// Why it may go now, if it is to go.
+    pub(super) may_go: Option<Because>,
+}
+
+/// Why a pod may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Because {
+    /// It takes no more tasks and has none.
+    Idle,
+    /// It has never worked, or has crashed.
+    Unstarted,
+    /// It had none a moment ago; it cannot be told to take no more.
+    Unable,
+}
+
+impl Because {
+    /// Every one, for those who count them.
+    pub const ALL: [Self; 3] = [Self::Idle, Self::Unstarted, Self::Unable];
+
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Unstarted => "unstarted",
+            Self::Unable => "unable",
+        }
+    }
+}
+
+/// What a pod is doing, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Work {
+    /// It has never worked, or its sidecar has crashed: it has nothing that could be waited for.
+    None,
+    /// Nothing.
+    Idle,
+    /// Some tasks.
+    Busy {
+        /// How many.
+        tasks: u32,
+        /// How long the last of them may take, by how long others took.
+        remaining: Duration,
+    },
+    /// It has not said for too long.
+    Unknown,
+}
+
+impl Work {
+    /// From what it said last, and how long calls take elsewhere.
+    pub(super) fn of(reading: &PodReading, p95: impl Fn(&QueueName) -> Option<Duration>) -> Self {
+        if reading.in_flight == 0 {
+            return Self::Idle;
+        }
+        let at_work = reading.tasks.iter().filter(|(_, task)| task.in_flight > 0);
+        let remaining = at_work.map(|(queue, task)| {
+            // Only the oldest one's age is known; the youngest of k is about a k-th as old.
+            let age = task.oldest.unwrap_or_default() / task.in_flight;
+            // One that takes longer than others do may take as long again.
+            p95(queue).map_or(age, |usual| usual.abs_diff(age))
+        });
+        Self::Busy {
+            tasks: reading.in_flight,
+            remaining: remaining.max().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn is_busy(self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::Unknown)
+    }
+}
+
+/// The `n` pods that go first: those that never worked, then idle ones, then those with the
+/// least work left; the youngest of equal ones, as the ReplicaSet would choose.
+pub(super) fn first_to_go<'a>(pods: &[Seen<'a>], n: usize) -> Vec<Seen<'a>> {
+    let mut pods = pods.to_vec();
+    pods.sort_by(order);
+    pods.truncate(n);
+    pods
+}
+
+/// The `n` of these that take tasks again first: those that work, most tasks first, then idle
+/// ones, and those that may not work at all last.
+pub(super) fn first_to_stay<'a>(pods: &[Seen<'a>], n: usize) -> Vec<Seen<'a>> {
+    let mut pods = pods.to_vec();
+    let rank = |seen: &Seen<'_>| match seen.work {
+        Work::Busy { tasks, .. } => (3, tasks),
+        Work::Idle => (2, 0),
+        Work::Unknown => (1, 0),
+        Work::None => (0, 0),
+    };
+    pods.sort_by(|a, b| {
+        rank(b)
+            .cmp(&rank(a))
+            .then(a.pod.created.cmp(&b.pod.created))
+            .then(a.pod.name.cmp(&b.pod.name))
+    });
+    pods.truncate(n);
+    pods
+}
+
+fn order(a: &Seen<'_>, b: &Seen<'_>) -> Ordering {
+    // Then less remaining time and fewer tasks; an unready one does less for the queue.
+    let rank = |seen: &Seen<'_>| match seen.work {
+        Work::None => (0, Duration::ZERO, 0),
+        Work::Idle => (
+            1 + u8::from(seen.pod.ready_since.is_some()),
+            Duration::ZERO,
+            0,
+        ),
+        Work::Busy { tasks, remaining } => (3, remaining, tasks),
+        Work::Unknown => (4, Duration::ZERO, 0),
+    };
+    rank(a)
+        .cmp(&rank(b))
+        .then(a.pod.assigned.cmp(&b.pod.assigned))
+        .then(b.pod.created.cmp(&a.pod.created))
+        .then(a.pod.name.cmp(&b.pod.name))
+}
+
+/// What a ReplicaSet that shrinks goes by, lowest first.
+pub(super) fn rank(pod: &LivePod) -> (bool, bool, bool, i32) {
+    (
+        pod.assigned,
+        !pod.pending,
+        pod.ready_since.is_some(),
+        pod.mark.cost,
+    )
+}
+
+/// What may be taken now.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Takeable<'a> {
+    /// These, and no others, would go if replicas were lowered by their number.
+    pub(super) pods: Vec<&'a LivePod>,
+    /// These may go too, but others that may not are like them.
+    pub(super) tied: Vec<&'a LivePod>,
+}
+
+/// Which of the pods that may go would be taken before any that may not.
+pub(super) fn takeable<'a>(
+    pods: impl Iterator<Item = &'a LivePod>,
+    may_go: impl Fn(&LivePod) -> bool,
+) -> Takeable<'a> {
+    let mut pods: Vec<&LivePod> = pods.collect();
+    pods.sort_by_key(|pod| rank(pod));
+    let mut found = Takeable::default();
+    for alike in pods.chunk_by(|a, b| rank(a) == rank(b)) {
+        let (may, may_not): (Vec<_>, Vec<_>) = alike.iter().partition(|pod| may_go(pod));
+        if !may_not.is_empty() {
+            found.tied = may;
+            break;
+        }
+        found.pods.extend(may);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampling::TaskReading;
+
+    fn pod(name: &str) -> LivePod {
+        LivePod {
+            name: name.to_owned(),
+            assigned: true,
+            ready_since: Some(jiff::Timestamp::UNIX_EPOCH),
+            ..LivePod::default()
+        }
+    }
+
+    fn seen(pod: &LivePod, work: Work) -> Seen<'_> {
+        Seen {
+            pod,
+            work,
+            cordoned: false,
+            unable: false,
+            may_go: None,
+        }
+    }
+
+    fn busy(tasks: u32, seconds: u64) -> Work {
+        Work::Busy {
+            tasks,
+            remaining: Duration::from_secs(seconds),
+        }
+    }
+
+    fn names<'a>(chosen: &[Seen<'a>]) -> Vec<&'a str> {
+        chosen.iter().map(|seen| seen.pod.name.as_str()).collect()
+    }
+
+    #[test]
+    fn those_go_first_that_lose_least() {
+        let mut pods = ["a", "b", "c", "d", "e", "f", "g", "h"].map(pod);
+        pods[1].assigned = false;
+        pods[3].ready_since = None;
+        pods[6].created = Some(jiff::Timestamp::UNIX_EPOCH);
+        let works = [
+            Work::Unknown,
+            Work::None,
+            Work::None,
+            Work::Idle,
+            busy(1, 9),
+            busy(4, 2),
+            Work::Idle,
+            Work::Idle,
+        ];
+        let all: Vec<Seen<'_>> = pods.iter().zip(works).map(|(p, w)| seen(p, w)).collect();
+        let wanted = ["b", "c", "d", "g", "h", "f", "e", "a"];
+        assert_eq!(names(&first_to_go(&all, 9)), wanted);
+        assert_eq!(names(&first_to_go(&all, 3)), wanted[..3]);
+        let mut reversed = all.clone();
+        reversed.reverse();
+        assert_eq!(names(&first_to_go(&reversed, 9)), wanted, "in any order");
+        let wanted = ["f", "e", "d", "h", "g", "a", "b", "c"];
+        assert_eq!(names(&first_to_stay(&all, 9)), wanted);
+    }
+
+    #[test]
+    fn what_is_left_is_told_by_age_and_by_how_long_others_took() {
+        let s = Duration::from_secs;
+        for (tasks, remaining) in [
+            (&[][..], 0),
+            // The tasks of each type, the age of the oldest, and how long others took.
+            (&[(1, 2, Some(10))][..], 8),
+            (&[(2, 8, Some(10))], 6),
+            (&[(1, 25, Some(10))], 15),
+            (&[(1, 3, None)], 3),
+            (&[(1, 9, Some(10)), (1, 1, Some(5)), (0, 0, Some(99))], 4),
+        ] {
+            let tasks = tasks.iter().enumerate().map(|(i, &(n, age, p95))| {
+                let task = TaskReading {
+                    in_flight: n,
+                    oldest: Some(s(age)),
+                    p95: p95.map(s),
+                    idle: false,
+                };
+                (QueueName::new(i.to_string(), None), task)
+            });
+            let reading = PodReading {
+                in_flight: 3,
+                tasks: tasks.collect(),
+                ..PodReading::default()
+            };
+            let work = Work::of(&reading, |queue| reading.tasks[queue].p95);
+            assert_eq!(work, busy(3, remaining), "{:?}", reading.tasks);
+        }
+        assert_eq!(Work::of(&PodReading::default(), |_| None), Work::Idle);
+    }
+
+    #[test]
+    fn only_those_are_taken_that_would_go() {
+        // For each pod: has a node, runs, is ready, its cost, may go; and which are taken, tied.
+        type Pod = (bool, bool, bool, i32, bool);
+        let cases: [(&[Pod], &[usize], &[usize]); 8] = [
+            (&[(true, true, true, 0, false)], &[], &[]),
+            // An unready one goes before a ready one.
+            (
+                &[
+                    (true, true, true, 0, false),
+                    (true, true, false, -100, true),
+                ],
+                &[1],
+                &[],
+            ),
+            // Another unready one that works is spared by its cost, and not without.
+            (
+                &[
+                    (true, true, false, 0, false),
+                    (true, true, false, -100, true),
+                ],
+                &[1],
+                &[],
+            ),
+            (
+                &[(true, true, false, 0, false), (true, true, false, 0, true)],
+                &[],
+                &[1],
+            ),
+            // One that starts would go first.
+            (
+                &[
+                    (true, false, false, 0, false),
+                    (true, true, false, -100, true),
+                ],
+                &[],
+                &[],
+            ),
+            (
+                &[
+                    (false, false, false, 0, true),
+                    (true, false, false, 0, true),
+                    (true, true, false, -100, true),
+                ],
+                &[0, 1, 2],
+                &[],
+            ),
+            // Of two that start, one: it must be told apart first.
+            (
+                &[
+                    (true, false, false, 0, false),
+                    (true, false, false, 0, true),
+                ],
+                &[],
+                &[1],
+            ),
+            (
+                &[
+                    (true, true, false, -200, true),
+                    (true, true, false, -100, false),
+                    (true, true, false, -100, true),
+                    (true, true, true, -200, true),
+                ],
+                &[0],
+                &[2],
+            ),
+        ];
+        for (case, taken, tied) in cases {
+            let pods: Vec<LivePod> = case
+                .iter()
+                .enumerate()
+                .map(|(i, &(assigned, runs, ready, cost, _))| {
+                    let mut pod = pod(&i.to_string());
+                    pod.assigned = assigned;
+                    pod.pending = !runs;
+                    pod.ready_since = pod.ready_since.filter(|_| ready);
+                    pod.mark.cost = cost;
+                    pod
+                })
+                .collect();
+            let found = takeable(pods.iter(), |pod| {
+                case[pod.name.parse::<usize>().unwrap()].4
+            });
+            let of = |indices: &[usize]| indices.iter().map(|&i| &pods[i]).collect::<Vec<_>>();
+            assert_eq!((found.pods, found.tied), (of(taken), of(tied)), "{case:?}");
+        }
+    }
+}
