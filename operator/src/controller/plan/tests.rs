@@ -1028,4 +1028,6 @@ fn a_worker_that_was_just_made_waits_for_its_secret() {
     assert_eq!(condition(&plan, "Ready"), ("False", "SecretNotFound"));
 }
 
+mod cluster;
 mod drain;
+mod properties;

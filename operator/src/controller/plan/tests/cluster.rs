@@ -1,0 +1,533 @@
+//! A cluster in small: a ReplicaSet's controller, kubelets and sidecars around the plan, with all
+//! that may come in between.
+
+use std::collections::BTreeSet;
+
+use fastrand::Rng;
+
+use super::*;
+use crate::controller::observed::Memory;
+
+/// What happens besides that time passes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Event {
+    /// So many seconds pass.
+    Pass(u8),
+    /// So many pods are to work.
+    Want(u8),
+    /// Whether there is work.
+    Work(bool),
+    /// The operator ends, and another process begins.
+    Restart,
+    /// Someone deletes a pod.
+    Delete(u8),
+    /// A pod cannot be reached for so many seconds.
+    Unreachable(u8, u8),
+    /// A new version is rolled out.
+    Roll,
+    /// The API server takes nothing for so many seconds.
+    Refuse(u8),
+    /// What the operator reads is so many seconds old from now on.
+    Lag(u8),
+}
+
+/// A pod as it really is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Real {
+    live: LivePod,
+    version: u32,
+    made: u64,
+    /// Its handler looks unready while it works.
+    single_threaded: bool,
+    /// When each of its tasks ends.
+    tasks: Vec<u64>,
+    cordoned_until: u64,
+    /// Since when it has the key that the mark gives it.
+    key_since: u64,
+    unreachable_until: u64,
+}
+
+impl Real {
+    pub(super) fn is_marked(&self) -> bool {
+        self.live.mark.since.is_some()
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.live.terminating
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    pub(super) fn is_cordoned(&self, at: u64) -> bool {
+        at < self.cordoned_until
+    }
+
+    fn takes_tasks(&self, at: u64) -> bool {
+        at >= self.made + 4 && !self.live.terminating && !self.is_cordoned(at)
+    }
+}
+
+/// The whole.
+pub(super) struct Cluster {
+    rng: Rng,
+    pub(super) at: u64,
+    pub(super) pods: Vec<Real>,
+    /// What the operator read, second by second.
+    read: Vec<Vec<LivePod>>,
+    lag: usize,
+    made: u32,
+    version: u32,
+    work: bool,
+    refuse_until: u64,
+    orders: Vec<(u64, Order)>,
+    pub(super) observed: Observed,
+    /// Pods that were removed although they worked.
+    pub(super) harmed: Vec<String>,
+    /// What is wrong with plans.
+    pub(super) wrong: Vec<String>,
+    keys: u32,
+    max_drain: Option<u64>,
+    pub(super) want: u32,
+    pub(super) plans: u32,
+}
+
+impl Cluster {
+    pub(super) fn new(seed: u64, want: u32, max_drain: Option<u64>) -> Self {
+        let observed = World::new(external(want)).observed;
+        let mut cluster = Self {
+            rng: Rng::with_seed(seed),
+            at: 1000,
+            pods: Vec::new(),
+            read: Vec::new(),
+            lag: 0,
+            made: 0,
+            version: 0,
+            work: true,
+            refuse_until: 0,
+            orders: Vec::new(),
+            observed,
+            harmed: Vec::new(),
+            wrong: Vec::new(),
+            keys: 0,
+            max_drain,
+            want,
+            plans: 0,
+        };
+        cluster.edit();
+        cluster
+    }
+
+    fn edit(&mut self) {
+        let mut patch = external(self.want);
+        patch["sidecar"] = json!({"image": format!("sidecar:{}", self.version)});
+        if let Some(seconds) = self.max_drain {
+            patch["scaling"]["maxDrain"] = json!(format!("{seconds}s"));
+        }
+        self.observed.worker = Ok(Arc::new(worker(patch)));
+        self.observed.generation += 1;
+    }
+
+    pub(super) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Pass(seconds) => self.pass(seconds.into()),
+            Event::Want(n) => {
+                self.want = n.into();
+                self.edit();
+            }
+            Event::Work(on) => self.work = on,
+            Event::Restart => {
+                self.observed.memory = Memory::default();
+                self.observed.told.clear();
+                self.orders.clear();
+                self.keys += 1;
+                self.observed.key_of_cordons = format!("key-{}", self.keys);
+            }
+            Event::Delete(i) => {
+                let there: Vec<usize> = self.staying().collect();
+                if let Some(&i) = there.get(usize::from(i)) {
+                    self.pods[i].live.terminating = true;
+                }
+            }
+            Event::Unreachable(i, seconds) => {
+                let until = self.at + u64::from(seconds);
+                if let Some(pod) = self.pods.get_mut(usize::from(i)) {
+                    pod.unreachable_until = until;
+                }
+            }
+            Event::Roll => {
+                self.version += 1;
+                self.edit();
+            }
+            Event::Refuse(seconds) => self.refuse_until = self.at + u64::from(seconds),
+            Event::Lag(seconds) => self.lag = seconds.into(),
+        }
+    }
+
+    pub(super) fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.at += 1;
+            self.live();
+            self.controllers();
+            self.kubelets();
+            self.hear();
+            self.read
+                .push(self.pods.iter().map(|pod| pod.live.clone()).collect());
+            self.operate();
+        }
+    }
+
+    fn staying(&self) -> impl Iterator<Item = usize> {
+        (0..self.pods.len()).filter(|&i| !self.pods[i].live.terminating)
+    }
+
+    /// Pods come to be and work.
+    fn live(&mut self) {
+        let (at, work) = (self.at, self.work);
+        for pod in &mut self.pods {
+            let age = at - pod.made;
+            pod.live.assigned = age >= 1;
+            pod.live.pending = age < 3;
+            if age >= 2 {
+                pod.live.sidecar = SidecarState::Running;
+            }
+            pod.tasks.retain(|&ends| ends > at);
+            while work && pod.takes_tasks(at) && pod.tasks.len() < 2 && self.rng.u8(..) < 90 {
+                pod.tasks.push(at + self.rng.u64(1..40));
+            }
+        }
+        // What is being deleted ends what it has, and is gone.
+        self.pods
+            .retain(|pod| !pod.live.terminating || pod.is_busy());
+    }
+
+    fn kubelets(&mut self) {
+        let at = self.at;
+        for pod in &mut self.pods {
+            let works = !(pod.is_cordoned(at) && pod.tasks.is_empty());
+            let answers = pod.tasks.is_empty() || !pod.single_threaded;
+            let ready = at >= pod.made + 4 && works && answers && !pod.live.terminating;
+            pod.live.ready_since = match pod.live.ready_since {
+                Some(since) if ready => Some(since),
+                _ => ready.then(|| wall(at)),
+            };
+        }
+    }
+
+    /// The Deployment's controllers; now and then they are slow.
+    fn controllers(&mut self) {
+        let Some(live) = self.observed.deployment.clone() else {
+            return;
+        };
+        if self.rng.u8(..) < 80 {
+            return;
+        }
+        let current = self.version_of_template();
+        let wanted = usize::try_from(live.wanted).unwrap();
+        let there: Vec<usize> = self.staying().collect();
+        let old: Vec<usize> = there
+            .iter()
+            .copied()
+            .filter(|&i| self.pods[i].version != current)
+            .collect();
+        if old.is_empty() {
+            if there.len() > wanted {
+                self.remove(there.clone(), there.len() - wanted);
+            }
+        } else {
+            // Surge by one; an old one goes when a new one is ready.
+            let new_ready = there.iter().filter(|&&i| {
+                let pod = &self.pods[i];
+                // One that is only busy is ready often enough.
+                let is_ready = pod.live.ready_since.is_some() || pod.is_busy();
+                pod.version == current && is_ready
+            });
+            let new_ready = new_ready.count();
+            let keep = wanted.saturating_sub(new_ready);
+            if old.len() > keep {
+                for &i in &old[..old.len() - keep] {
+                    // Rollouts end pods that work: they end what they have.
+                    self.pods[i].live.terminating = true;
+                }
+            }
+        }
+        let there = self.staying().count();
+        let new = self
+            .staying()
+            .filter(|&i| self.pods[i].version == current)
+            .count();
+        let surge = usize::from(there > new);
+        for _ in there..wanted + surge {
+            if new < wanted {
+                self.make(current);
+            }
+        }
+        let there: Vec<usize> = self.staying().collect();
+        let count = |n: usize| u32::try_from(n).unwrap();
+        let updated = there
+            .iter()
+            .filter(|&&i| self.pods[i].version == current)
+            .count();
+        let ready = there
+            .iter()
+            .filter(|&&i| self.pods[i].live.ready_since.is_some())
+            .count();
+        let live = self.observed.deployment.as_mut().unwrap();
+        live.observed_generation = live.generation;
+        (live.replicas, live.updated, live.ready) =
+            (count(there.len()), count(updated), count(ready));
+    }
+
+    fn version_of_template(&self) -> u32 {
+        let memory = &self.observed.memory;
+        let applied = memory.applied.as_ref().map(|applied| {
+            let spec = &applied.object["spec"]["template"]["spec"];
+            spec["initContainers"][0]["image"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        });
+        let image = applied.unwrap_or_default();
+        let version = image.strip_prefix("sidecar:").and_then(|v| v.parse().ok());
+        // After a restart nothing is known to have been sent: as it was.
+        version.unwrap_or_else(|| {
+            self.pods
+                .iter()
+                .map(|pod| pod.version)
+                .max()
+                .unwrap_or_default()
+        })
+    }
+
+    /// As `ActivePodsWithRanks` has it.
+    fn remove(&mut self, mut there: Vec<usize>, n: usize) {
+        there.sort_by_key(|&i| {
+            let pod = &self.pods[i];
+            (
+                victims::rank(&pod.live),
+                std::cmp::Reverse(pod.made),
+                pod.live.name.clone(),
+            )
+        });
+        for &i in &there[..n] {
+            let (at, max_drain) = (self.at, self.max_drain);
+            let pod = &mut self.pods[i];
+            pod.live.terminating = true;
+            let since = pod
+                .live
+                .mark
+                .since
+                .map(|since| wall(at).duration_since(since).as_secs());
+            let overdue = max_drain
+                .zip(since)
+                .is_some_and(|(max, since)| since >= max.cast_signed());
+            // One that had not started when replicas were lowered may just have.
+            let is_new = at - pod.made < 12;
+            if pod.is_busy() && !overdue && !is_new {
+                self.harmed.push(format!("{at}: {pod:?}"));
+            }
+        }
+    }
+
+    fn make(&mut self, version: u32) {
+        self.made += 1;
+        let live = LivePod {
+            name: format!("pod-{}", self.made),
+            uid: format!("uid-{}", self.made),
+            created: Some(wall(self.at)),
+            pending: true,
+            ..LivePod::default()
+        };
+        self.pods.push(Real {
+            live,
+            version,
+            made: self.at,
+            single_threaded: self.rng.u8(..) < 80,
+            ..Real::default()
+        });
+    }
+
+    /// Orders arrive, or do not.
+    fn hear(&mut self) {
+        let (at, clock) = (self.at, clock(self.at));
+        let key = self.observed.key_of_cordons.clone();
+        let due: Vec<Order> = self
+            .orders
+            .iter()
+            .filter(|(due, _)| *due <= at)
+            .map(|(_, o)| o.clone())
+            .collect();
+        self.orders.retain(|(due, _)| *due > at);
+        for order in due {
+            let pod = self.pods.iter_mut().find(|pod| pod.live.uid == order.uid);
+            let answer = match pod {
+                Some(pod) if at >= pod.unreachable_until => {
+                    let has_key = pod.live.mark.key.as_ref() == Some(&key) && at > pod.key_since;
+                    if has_key {
+                        pod.cordoned_until = match order.action {
+                            Action::Cordon => at + 30,
+                            Action::Uncordon => 0,
+                        };
+                        Ok(says(pod, at))
+                    } else {
+                        Err(Untold::NoKey)
+                    }
+                }
+                _ => Err(Untold::Failed),
+            };
+            let before = self
+                .observed
+                .told
+                .get(&order.uid)
+                .and_then(|told| told.failing_since);
+            let told = Told {
+                action: order.action,
+                at: clock,
+                failing_since: answer.is_err().then(|| before.unwrap_or(clock)),
+                answer,
+            };
+            self.observed.told.insert(order.uid, told);
+        }
+    }
+
+    /// Reads, plans and writes.
+    fn operate(&mut self) {
+        self.observed.pods = self.read[self.read.len().saturating_sub(self.lag + 1)].clone();
+        let staying: BTreeSet<&str> = self.pods.iter().map(|pod| &*pod.live.uid).collect();
+        self.observed.pods.retain(|pod| staying.contains(&*pod.uid));
+        self.observed.round = self.at.is_multiple_of(TICK).then(|| Round {
+            at: clock(self.at),
+            queues: BTreeMap::new(),
+            pods: self
+                .pods
+                .iter()
+                .filter(|pod| {
+                    pod.live.sidecar == SidecarState::Running && self.at >= pod.unreachable_until
+                })
+                .map(|pod| (pod.live.uid.clone(), says(pod, self.at)))
+                .collect(),
+            ..Round::default()
+        });
+        if self.at < self.refuse_until && self.rng.bool() {
+            return;
+        }
+        self.plans += 1;
+        let now = Now {
+            clock: clock(self.at),
+            wall: wall(self.at),
+        };
+        let plan = plan(&self.observed, now);
+        self.check(&plan);
+        self.apply(plan);
+    }
+
+    fn check(&mut self, plan: &Plan) {
+        let Some(asked) = asked(plan) else { return };
+        let before = self
+            .observed
+            .deployment
+            .as_ref()
+            .map_or(0, |live| live.wanted);
+        let busy = self.staying().filter(|&i| self.pods[i].is_busy()).count();
+        if self.max_drain.is_none() && asked < before && usize::try_from(asked).unwrap() < busy {
+            self.wrong
+                .push(format!("{}: {asked} asked, {busy} busy", self.at));
+        }
+    }
+
+    fn apply(&mut self, plan: Plan) {
+        let (at, clock) = (self.at, clock(self.at));
+        let mut memory = plan.memory;
+        let (back, away): (Vec<Order>, Vec<Order>) = plan
+            .orders
+            .into_iter()
+            .partition(|order| order.action == Action::Uncordon);
+        let mut send = |orders: Vec<Order>, rng: &mut Rng| {
+            for order in orders {
+                // Each pod is told one thing at a time, and of the rest the last.
+                self.orders.retain(|(_, other)| other.uid != order.uid);
+                self.orders.push((at + rng.u64(0..3), order));
+            }
+        };
+        send(back, &mut self.rng);
+        let mut is_refused = false;
+        for mark in plan.marks {
+            is_refused |= at < self.refuse_until && self.rng.bool();
+            let pod = self.pods.iter_mut().find(|pod| pod.live.uid == mark.uid);
+            if let Some(pod) = pod.filter(|_| !is_refused) {
+                if pod.live.mark.key.as_ref() != Some(&mark.key) {
+                    pod.key_since = at;
+                }
+                pod.live.mark = LiveMark {
+                    since: mark.since,
+                    labelled: mark.since.is_some(),
+                    cost: mark.since.map_or(0, |_| mark.cost),
+                    key: Some(mark.key),
+                };
+                let marked = Marked {
+                    since: mark.since,
+                    cost: mark.cost,
+                    at: clock,
+                };
+                memory.leaving.marked.insert(mark.uid, marked);
+            }
+        }
+        if !is_refused {
+            send(away, &mut self.rng);
+        }
+        is_refused |= at < self.refuse_until;
+        if let Some(object) = plan.deployment.filter(|_| !is_refused) {
+            let live = self.observed.deployment.get_or_insert_default();
+            live.uid = "d".to_owned();
+            live.owner = Some("w".to_owned());
+            live.wanted = replicas(&object);
+            live.generation += 1;
+            memory.applied = Some(Applied {
+                object,
+                uid: live.uid.clone(),
+                generation: live.generation,
+            });
+        }
+        self.observed.status = plan.status;
+        self.observed.memory = memory;
+    }
+
+    /// Nothing happens for long enough, and nothing is left to do.
+    pub(super) fn settle(&mut self) {
+        self.lag = 0;
+        self.refuse_until = 0;
+        for pod in &mut self.pods {
+            pod.unreachable_until = 0;
+        }
+        self.pass(200);
+    }
+
+    pub(super) fn names(&self, those: impl Fn(&Real) -> bool) -> BTreeSet<String> {
+        let those = self.pods.iter().filter(|pod| those(pod));
+        those.map(|pod| pod.live.name.clone()).collect()
+    }
+}
+
+fn clock(at: u64) -> Instant {
+    Instant::at(Duration::from_secs(at))
+}
+
+fn wall(at: u64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + Duration::from_secs(at)
+}
+
+fn says(pod: &Real, at: u64) -> PodReading {
+    let in_flight = u32::try_from(pod.tasks.len()).unwrap();
+    let task = TaskReading {
+        in_flight,
+        ..TaskReading::default()
+    };
+    PodReading {
+        at: clock(at),
+        in_flight,
+        cordoned: pod.is_cordoned(at),
+        tasks: [(queue(), task)].into(),
+        ..PodReading::default()
+    }
+}
