@@ -52,6 +52,8 @@ pub struct Worker {
     pub scale: Scale,
     /// Times at which more pods are kept.
     pub schedules: Vec<Schedule>,
+    /// How long a pod that is too many may go on with what it has.
+    pub max_drain: Option<Duration>,
     /// Run nothing.
     pub suspend: bool,
     /// How long a pod may take to end.
@@ -210,6 +212,7 @@ impl Worker {
         let grace = template::parse_grace(template, &tasks)?;
         let scale = parse_scale(scaling, *replicas, &tasks)?;
         let schedules = parse_schedules(scaling)?;
+        let max_drain = optional_duration(scaling.max_drain.as_deref(), "scaling.maxDrain")?;
         let sidecar = parse_sidecar(sidecar.clone().unwrap_or_default(), defaults)?;
         Ok(Self {
             connection,
@@ -219,6 +222,7 @@ impl Worker {
             sidecar,
             scale,
             schedules,
+            max_drain,
             suspend: *suspend,
             grace,
             template: template.0.clone(),
@@ -333,6 +337,7 @@ fn parse_scale(
         max_wait,
         drain_within,
         schedules: _,
+        max_drain: _,
     } = scaling;
     let max_wait = optional_duration(max_wait.as_deref(), "scaling.maxWait")?;
     let drain_within = optional_duration(drain_within.as_deref(), "scaling.drainWithin")?;

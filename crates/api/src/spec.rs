@@ -479,6 +479,13 @@ pub struct Scaling {
     #[schemars(length(max = 32))]
     pub drain_within: Option<String>,
 
+    /// The longest that a pod which is too many may go on with what it has, such as 30m; then it is
+    /// removed, and ends it within its grace period or hands it back. Absent: as long as it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(DURATION).message(DURATION_MESSAGE))]
+    #[schemars(length(max = 32))]
+    pub max_drain: Option<String>,
+
     /// Times at which more pods are kept than minReplicas says, such as office hours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -545,6 +552,7 @@ impl Default for Scaling {
             max_wait: None,
             drain_within: None,
             schedules: Vec::new(),
+            max_drain: None,
         }
     }
 }

@@ -31,6 +31,17 @@ use crate::{
     cordons::Order,
 };
 
+/// What is aimed at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Aim {
+    /// How many pods are to work.
+    pub(super) active: u32,
+    /// What may be done about those that are too many.
+    pub(super) may: May,
+    /// How long those may go on with what they have.
+    pub(super) max_drain: Option<Duration>,
+}
+
 /// What may be done about pods that are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum May {
@@ -64,6 +75,8 @@ pub(super) struct Drained {
     pub(super) released: Vec<String>,
     /// Why the pods may go that replicas are lowered for.
     pub(super) taken: Vec<Because>,
+    /// Names of those of them that are not idle.
+    pub(super) overdue: Vec<String>,
     /// Names of pods that were to be taken, and in whose place others went.
     pub(super) spared: Vec<String>,
     /// How many went, and within which time, once none is to go any more.
@@ -147,10 +160,14 @@ pub(super) fn drain<'a>(
     observed: &'a Observed,
     rollout: Rollout,
     memory: &mut Memory,
-    target: u32,
-    may: May,
+    aim: Aim,
     now: Now,
 ) -> Drained {
+    let Aim {
+        active: target,
+        may,
+        max_drain,
+    } = aim;
     let Some(replicas) = current(observed, memory) else {
         memory.leaving.active = Some(target);
         return Drained {
@@ -170,7 +187,7 @@ pub(super) fn drain<'a>(
         May::Lower | May::LowerToNone => target,
         May::Release => target.max(replicas),
     };
-    let seen = look::all(observed, memory, now);
+    let seen = look::all(observed, memory, max_drain, now);
     let mut sides = Sides::of(&pool, &seen);
     sides.release(active.saturating_sub(before));
     match may {
@@ -195,6 +212,9 @@ pub(super) fn drain<'a>(
     let (gone, stay): (Vec<Seen<'_>>, Vec<Seen<'_>>) =
         sides.victims.iter().copied().partition(|seen| taken(&seen));
     let was = |pods: &[&LivePod], seen: &&Seen<'_>| pods.iter().any(|p| p.uid == seen.pod.uid);
+    let overdue = gone
+        .iter()
+        .filter(|seen| seen.may_go == Some(Because::Overdue));
     let chosen = stay.iter().filter(|seen| was(&pool.others, seen));
     let released = sides.others.iter().filter(|seen| was(&pool.victims, seen));
     let leaving = pool
@@ -226,6 +246,7 @@ pub(super) fn drain<'a>(
         orders: orders::orders(observed, &mut memory.leaving, &away, &sides.others, now),
         chosen: names(chosen),
         released: names(released),
+        overdue: names(overdue),
         gone: memory.leaving.note_gone(&taken, stay.len(), now),
         taken,
         spared,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use scaling::{Decision, Policy, RateLimit, Reason, Sample, TaskPolicy, TaskSample};
 
 use super::{
-    drain::{Drained, May, Split, drain, split},
+    drain::{Aim, Drained, May, Split, drain, split},
     kept, rate,
     rollout::Rollout,
 };
@@ -79,8 +79,9 @@ pub(super) fn scale(
         remember(observed, round, memory);
     }
     let mut ordered = |replicas, reason, said: &str| {
-        let may = may(rollout, replicas);
-        let drained = drain(observed, rollout, memory, replicas, may, now);
+        let aim = aim(worker, rollout, replicas);
+        let may = aim.may;
+        let drained = drain(observed, rollout, memory, aim, now);
         let waits = waits(&drained, may);
         Scaled {
             desired: replicas,
@@ -138,11 +139,15 @@ fn auto(
     let Some(decided) = memory.decided.clone() else {
         // Before the first round, or after a restart: what there is, within reason.
         let active = split(observed, rollout, memory, now).active.max(bounds.min);
+        let aim = Aim {
+            may: May::Hold,
+            ..aim(worker, rollout, active)
+        };
         return Scaled {
             desired: active,
             reason: "Starting",
             message: format!("{active} pods: nothing has been measured yet"),
-            drained: drain(observed, rollout, memory, active, May::Hold, now),
+            drained: drain(observed, rollout, memory, aim, now),
             rollout,
         };
     };
@@ -151,12 +156,11 @@ fn auto(
     // An old decision says nothing about now, and one that was made blindly lowers nothing.
     let is_old = now.clock.seconds_since(decided.at) > 2.0 * observed.tick.as_secs_f64();
     let is_blind = matches!(decision.reason, Reason::StaleMetrics | Reason::ServerAway);
-    let may = if is_old || is_blind {
-        May::Hold
-    } else {
-        may(rollout, desired)
-    };
-    let drained = drain(observed, rollout, memory, desired, may, now);
+    let mut aim = aim(worker, rollout, desired);
+    if is_old || is_blind {
+        aim.may = May::Hold;
+    }
+    let drained = drain(observed, rollout, memory, aim, now);
     let is_held = desired < drained.active;
     let reason = match decision.reason {
         reason if is_blind => reason.as_str(),
@@ -168,7 +172,7 @@ fn auto(
     Scaled {
         desired,
         reason,
-        message: sentence(decision, worker, now) + &waits(&drained, may),
+        message: sentence(decision, worker, now) + &waits(&drained, aim.may),
         drained,
         rollout,
     }
@@ -186,12 +190,17 @@ fn waits(drained: &Drained, may: May) -> String {
 
 /// While pods are replaced the Deployment would take old and new ones in proportion, not those
 /// that are to go.
-fn may(rollout: Rollout, target: u32) -> May {
-    match target {
+fn aim(worker: &Worker, rollout: Rollout, active: u32) -> Aim {
+    let may = match active {
         _ if !rollout.is_incomplete() => May::Lower,
         0 => May::LowerToNone,
         _ if rollout.is_replacing() => May::Release,
         _ => May::Hold,
+    };
+    Aim {
+        active,
+        may,
+        max_drain: worker.max_drain,
     }
 }
 

@@ -46,6 +46,13 @@ pub(super) fn events(scaled: &Scaled) -> Vec<Event> {
         );
         tell(false, "Drained", message);
     }
+    if !drained.overdue.is_empty() {
+        let named = pods(&drained.overdue);
+        let message = format!(
+            "{named} removed although not idle after maxDrain: tasks end within the grace period, or are handed back"
+        );
+        tell(true, "DrainOverdue", message);
+    }
     if !drained.spared.is_empty() {
         let named = pods(&drained.spared);
         let message = format!(

@@ -803,6 +803,7 @@ fn only_what_pods_are_made_of_changes_their_template() {
     for (patch, changes) in [
         (json!({"scaling": {"maxWait": "2m"}}), false),
         (json!({"scaling": {"drainWithin": "2m"}}), false),
+        (json!({"scaling": {"maxDrain": "2m"}}), false),
         (json!({"scaling": {"maxReplicas": 99}}), false),
         (json!({"scaling": {"minReplicas": 1}}), false),
         (external(7), false),

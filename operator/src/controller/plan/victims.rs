@@ -35,11 +35,13 @@ pub enum Because {
     Unstarted,
     /// It had none a moment ago; it cannot be told to take no more.
     Unable,
+    /// It has not got idle within `maxDrain`.
+    Overdue,
 }
 
 impl Because {
     /// Every one, for those who count them.
-    pub const ALL: [Self; 3] = [Self::Idle, Self::Unstarted, Self::Unable];
+    pub const ALL: [Self; 4] = [Self::Idle, Self::Unstarted, Self::Unable, Self::Overdue];
 
     /// The metric label.
     pub fn as_str(self) -> &'static str {
@@ -47,6 +49,7 @@ impl Because {
             Self::Idle => "idle",
             Self::Unstarted => "unstarted",
             Self::Unable => "unable",
+            Self::Overdue => "overdue",
         }
     }
 }

@@ -26,11 +26,13 @@ const PROOF: Duration = Duration::from_secs(TTL.as_secs() / 2);
 pub(super) fn all<'a>(
     observed: &'a Observed,
     memory: &Memory,
+    max_drain: Option<Duration>,
     now: Now,
 ) -> BTreeMap<&'a str, Seen<'a>> {
     let look = Look {
         observed,
         memory,
+        max_drain,
         now,
     };
     // Within which 95 % of the calls end, in the slowest pod.
@@ -51,6 +53,7 @@ pub(super) fn all<'a>(
 struct Look<'a> {
     observed: &'a Observed,
     memory: &'a Memory,
+    max_drain: Option<Duration>,
     now: Now,
 }
 
@@ -91,6 +94,7 @@ impl<'a> Look<'a> {
             Work::None => Some(Because::Unstarted),
             Work::Idle if unable => Some(Because::Unable),
             _ if self.is_proven_idle(pod) => Some(Because::Idle),
+            _ if self.is_overdue(pod) => Some(Because::Overdue),
             _ => None,
         };
         Seen {
@@ -100,6 +104,15 @@ impl<'a> Look<'a> {
             unable,
             may_go,
         }
+    }
+
+    /// Its mark, which another operator process may have made, says since when it is to go.
+    fn is_overdue(&self, pod: &LivePod) -> bool {
+        let within = self.max_drain.zip(pod.mark.since);
+        within.is_some_and(|(within, since)| {
+            let drained = Duration::try_from(self.now.wall.duration_since(since));
+            drained.is_ok_and(|drained| drained >= within)
+        })
     }
 
     fn is_unable(&self, pod: &LivePod) -> bool {

@@ -1,7 +1,7 @@
 //! Fewer pods, and none of them at work.
 
 use super::*;
-use crate::worker::Scale;
+use crate::{controller::observed::Leaving, worker::Scale};
 
 const NONE: [&str; 0] = [];
 
@@ -416,6 +416,85 @@ fn all_pods_go_at_once_or_none_while_a_rollout_is_incomplete() {
     let plan = world.tick(0, &[]);
     world.apply(plan);
     assert_eq!(asked(&world.plan()), Some(0));
+}
+
+#[test]
+fn a_pod_that_takes_longer_than_is_allowed_goes_as_it_is() {
+    let with = |patch: Value| {
+        let mut wanted = external(1);
+        merge(&mut wanted, json!({"scaling": patch}));
+        wanted
+    };
+    let mut world = World::running(3, with(json!({"maxDrain": "1m"})));
+    let plan = world.tick(0, &[2, 1, 1]);
+    assert_eq!(marked(&plan), ["pod-1", "pod-2"]);
+    world.apply(plan);
+    for tick in 1..=12 {
+        world.read(0, &[2, 1, 1]);
+        // One is not heard of: that is no reason to wait longer.
+        world.untold = Some(Untold::Failed);
+        world.observed.round.as_mut().unwrap().pods.remove("uid-2");
+        // Another process of the operator's goes on counting.
+        if tick == 5 {
+            world.observed.memory.leaving = Leaving::default();
+        }
+        let plan = world.plan();
+        if tick < 12 {
+            assert_eq!(asked(&plan), None, "{tick}");
+            world.apply(plan);
+            continue;
+        }
+        assert_eq!(asked(&plan), Some(1));
+        assert_eq!(plan.counts.taken, [Because::Overdue; 2]);
+        assert!(told(&plan).contains(&(true, "DrainOverdue")));
+        world.apply(plan);
+    }
+    world.catch_up();
+    assert_eq!(world.names(), ["pod-0"]);
+
+    // Without it, a pod is waited for as long as it takes.
+    let mut world = World::running(2, with(json!({})));
+    for _ in 0..1000 {
+        let plan = world.tick(0, &[1, 1]);
+        assert_eq!(asked(&plan), None);
+        world.apply(plan);
+    }
+}
+
+#[test]
+fn an_overdue_pod_goes_before_one_that_is_not() {
+    let mut patch = external(2);
+    merge(&mut patch, json!({"scaling": {"maxDrain": "1m"}}));
+    let mut world = World::running(3, patch.clone());
+    let plan = world.tick(0, &[1, 2, 2]);
+    assert_eq!(marked(&plan), ["pod-0"]);
+    world.apply(plan);
+    for _ in 0..6 {
+        let plan = world.tick(0, &[1, 2, 2]);
+        world.apply(plan);
+    }
+    patch["replicas"] = json!(1);
+    world.edit(patch);
+    let plan = world.tick(0, &[1, 2, 2]);
+    assert_eq!(marked(&plan), ["pod-2"]);
+    world.apply(plan);
+    for _ in 0..4 {
+        let plan = world.tick(0, &[1, 2, 2]);
+        assert_eq!(marks(&plan), []);
+        world.apply(plan);
+    }
+    // Both are ready and cost the same: it is told apart first.
+    let plan = world.tick(0, &[1, 2, 2]);
+    assert_eq!((marks(&plan), asked(&plan)), (vec![("pod-0", -200)], None));
+    world.apply(plan);
+    let plan = world.plan();
+    assert_eq!(
+        (asked(&plan), &*plan.counts.taken),
+        (Some(2), &[Because::Overdue][..])
+    );
+    world.apply(plan);
+    world.catch_up();
+    assert_eq!(world.names(), ["pod-1", "pod-2"]);
 }
 
 #[test]

@@ -27,8 +27,17 @@ fn quiet_event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Each case is minutes of a cluster's life; `PROPTEST_CASES` sets another number of them.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 20;
+    }
+    config
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn no_pod_is_removed_while_it_works(seed: u64, events in vec(any_event(), 1..60)) {
@@ -49,6 +58,24 @@ proptest! {
         let at = cluster.at;
         let away = cluster.names(|pod| pod.is_marked() || pod.is_cordoned(at));
         prop_assert!(away.is_empty(), "{:?}", away);
+    }
+
+    #[test]
+    fn only_those_are_removed_at_work_that_were_waited_for_long_enough(
+        seed: u64,
+        max_drain in 5..20u64,
+        events in vec(any_event(), 1..40),
+    ) {
+        let mut cluster = Cluster::new(seed, 3, Some(max_drain));
+        cluster.pass(20);
+        for event in events {
+            cluster.happen(event);
+            cluster.pass(1);
+        }
+        cluster.settle();
+        prop_assert_eq!(&cluster.harmed, &Vec::<String>::new());
+        let there = cluster.names(|pod| !pod.is_leaving());
+        prop_assert_eq!(there.len(), usize::try_from(cluster.want).unwrap());
     }
 
     #[test]
