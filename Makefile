@@ -1,5 +1,5 @@
 # Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
-.PHONY: demo test check generate cluster e2e clients conformance chaos fuzz images bench bench-instructions bench-churn clean
+.PHONY: demo test check generate cluster e2e e2e-drain clients conformance chaos fuzz images bench bench-instructions bench-churn clean
 
 demo: ## the main job on this machine: a worker, an in-memory Conductor, 500 workflows
 	cargo build --release -q -p kubectl-conductor -p greet
@@ -20,6 +20,9 @@ cluster: ## a real one-node Kubernetes and a real Conductor; prints how to reach
 
 e2e: ## the end-to-end suite on a real cluster
 	cargo test -p cluster
+
+e2e-drain: ## the same, with fifty scale-downs under load instead of five
+	SCALE_DOWNS=50 cargo test -p cluster
 
 conformance: ## the in-memory Conductor and the real one against one suite
 	cargo test -p conformance

@@ -7,13 +7,14 @@
 //! | `GREET_MILLIS` | how long a greeting takes, so that scaling shows | 200 |
 //! | `GREET_LEDGER_URL` | another greeter's `/ledger`, which is told of each greeting | none |
 //!
-//! `POST /` takes a task. `GET /ledger` lists the greetings, one task id a line, as often as
-//! each was given; `POST /ledger` adds one. Together they show that no task runs twice.
+//! `POST /` takes a task. `GET /ledger` lists the greetings, as often as each was given: a line has
+//! the task's id, who gave it, and when it was begun and ended, in milliseconds since 1970. `POST
+//! /ledger` adds one. Together they show that no task runs twice, and who was at work when.
 
 use std::{
     env,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -42,6 +43,7 @@ struct Input {
 #[derive(Clone)]
 struct Greeter {
     takes: Duration,
+    host: String,
     ledger: Arc<Mutex<String>>,
     elsewhere: Option<String>,
 }
@@ -55,8 +57,9 @@ async fn greet(
         let error = json!({"error": "the task's input has no `name`"});
         return (StatusCode::UNPROCESSABLE_ENTITY, Json(error));
     };
+    let began = now();
     tokio::time::sleep(greeter.takes).await;
-    if let Err(why) = greeter.write_down(task.task_id).await {
+    if let Err(why) = greeter.write_down(&task.task_id, began).await {
         let error = json!({"error": format!("the ledger cannot be written: {why}")});
         return (StatusCode::INTERNAL_SERVER_ERROR, Json(error));
     }
@@ -67,22 +70,23 @@ async fn greet(
 }
 
 impl Greeter {
-    async fn write_down(&self, id: String) -> Result<(), String> {
+    async fn write_down(&self, id: &str, began: u128) -> Result<(), String> {
+        let line = format!("{id} {} {began} {}", self.host, now());
         let Some(url) = self.elsewhere.clone() else {
-            self.add(&id);
+            self.add(&line);
             return Ok(());
         };
         // A blocking client, so on a thread of its own.
-        match tokio::task::spawn_blocking(move || ureq::post(&url).send(id)).await {
+        match tokio::task::spawn_blocking(move || ureq::post(&url).send(line)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) => Err(e.to_string()),
             Err(e) => Err(e.to_string()),
         }
     }
 
-    fn add(&self, id: &str) {
+    fn add(&self, line: &str) {
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.push_str(id.trim());
+        ledger.push_str(line.trim());
         ledger.push('\n');
     }
 }
@@ -95,8 +99,14 @@ async fn read_ledger(State(greeter): State<Greeter>) -> String {
         .clone()
 }
 
-async fn add_to_ledger(State(greeter): State<Greeter>, id: String) {
-    greeter.add(&id);
+async fn add_to_ledger(State(greeter): State<Greeter>, line: String) {
+    greeter.add(&line);
+}
+
+/// In milliseconds since 1970.
+fn now() -> u128 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_millis()
 }
 
 fn number(name: &str, default: u16) -> Result<u16, String> {
@@ -127,6 +137,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = number("PORT", 8080)?;
     let greeter = Greeter {
         takes: Duration::from_millis(number("GREET_MILLIS", 200)?.into()),
+        host: env::var("HOSTNAME").unwrap_or_else(|_| "greeter".to_owned()),
         ledger: Arc::default(),
         elsewhere: env::var("GREET_LEDGER_URL").ok(),
     };

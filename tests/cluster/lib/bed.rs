@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::Write,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -96,6 +96,18 @@ impl Bed {
         self.kubectl(&["get", "--raw", &raw])
     }
 
+    /// Runs kubectl until the answer is dropped, and keeps what it prints.
+    pub fn follow(&self, args: &[&str]) -> Result<Follow> {
+        let printed = tempfile::NamedTempFile::new()?;
+        let child = Command::new(self.fact("KUBECTL")?)
+            .args(args)
+            .env("KUBECONFIG", self.fact("KUBECONFIG")?)
+            .stdin(Stdio::null())
+            .stdout(printed.reopen()?)
+            .spawn()?;
+        Ok(Follow { child, printed })
+    }
+
     fn run(&self, program: &str, args: &[&str], input: Option<&str>) -> Result<String> {
         let mut command = Command::new(self.fact(program)?);
         command
@@ -105,6 +117,30 @@ impl Bed {
             .stderr(Stdio::piped());
         output(command, input)
             .with_context(|| format!("{} {}", program.to_lowercase(), args.join(" ")))
+    }
+}
+
+/// A kubectl that goes on until this is dropped.
+pub struct Follow {
+    child: Child,
+    printed: tempfile::NamedTempFile,
+}
+
+impl Follow {
+    /// What it has printed; an error where it has ended by itself.
+    pub fn printed(&mut self) -> Result<String> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("kubectl has ended: {status}");
+        }
+        Ok(std::fs::read_to_string(self.printed.path())?)
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        // An error: it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -8,5 +8,5 @@
 mod bed;
 mod load;
 
-pub use bed::{Bed, root, until};
+pub use bed::{Bed, Follow, root, until};
 pub use load::{Load, Outcome};

@@ -369,6 +369,7 @@ fn verdict(
     let missing = there.ready < wanted;
     let leaving = match there.leaving {
         0 => String::new(),
+        1 => ", 1 ends what it has and goes".to_owned(),
         n => format!(", {n} end what they have and go"),
     };
     let pods = format!("{} of {wanted} pods are ready{leaving}", there.ready);
@@ -393,7 +394,14 @@ fn verdict(
             (scaled.reason, format!("{pods}; {}", scaled.message))
         }
         None if worker.suspend => ("Suspended", "suspend is true: no pod is to run".to_owned()),
-        None if wanted == 0 => ("ScaledToZero", "no work, no pods".to_owned()),
+        None if wanted == 0 => (
+            "ScaledToZero",
+            if there.leaving == 0 {
+                "no work, no pods".to_owned()
+            } else {
+                format!("no pod is to work{leaving}")
+            },
+        ),
         None => ("Running", pods),
     };
     Verdict {

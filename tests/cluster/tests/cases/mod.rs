@@ -3,6 +3,7 @@
 use anyhow::Result;
 use cluster::Bed;
 
+mod drain;
 mod install;
 mod refused;
 mod work;
@@ -39,6 +40,14 @@ pub(crate) const ALL: &[Case] = &[
     (
         "scale_follows_an_external_hand",
         work::scale_follows_an_external_hand,
+    ),
+    (
+        "scale_downs_under_load_remove_no_pod_that_works",
+        drain::scale_downs_under_load_remove_no_pod_that_works,
+    ),
+    (
+        "pods_that_are_too_many_come_back_when_load_returns",
+        drain::pods_that_are_too_many_come_back_when_load_returns,
     ),
     (
         "deletion_leaves_nothing_behind",

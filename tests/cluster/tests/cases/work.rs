@@ -56,9 +56,9 @@ fn here(bed: &Bed, manifest: &str) -> Result<String> {
 }
 
 pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Result<()> {
-    let ledger = start_ledger(bed)?;
+    let ledger_url = start_ledger(bed)?;
     // Two seconds each, so that the work outlasts the update, and every execution written down.
-    greet_in(bed, 2000, &ledger)?;
+    greet_in(bed, 2000, &ledger_url)?;
 
     let mut most = 0;
     let mut load = Load::new(bed, "greeting");
@@ -83,7 +83,7 @@ pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Resu
         ensure!(busy >= 2, "{busy} of {} pods are at work", before.len());
         Ok(Some(()))
     })?;
-    greet_in(bed, 1500, &ledger)?;
+    greet_in(bed, 1500, &ledger_url)?;
     let open = load.open()?;
     ensure!(
         open >= 50,
@@ -105,8 +105,8 @@ pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Resu
         outcome.wrong.join("\n")
     );
     ensure!(outcome.tasks.len() == 500, "{} tasks", outcome.tasks.len());
-    let written = bed.from_pod(WORKERS, "ledger", 8080, "ledger")?;
-    let mut executions: Vec<&str> = written.lines().collect();
+    let written = ledger(bed)?;
+    let mut executions: Vec<&str> = written.iter().map(|w| w.task.as_str()).collect();
     executions.sort_unstable();
     let expected: Vec<&str> = outcome.tasks.iter().map(String::as_str).collect();
     ensure!(
@@ -153,6 +153,10 @@ fn start_ledger(bed: &Bed) -> Result<String> {
         WORKERS,
         "--timeout=60s",
     ])?;
+    ledger_url(bed)
+}
+
+pub(super) fn ledger_url(bed: &Bed) -> Result<String> {
     let pod = bed.get(&["pod", "ledger", "-n", WORKERS])?;
     let ip = pod["status"]["podIP"]
         .as_str()
@@ -160,8 +164,34 @@ fn start_ledger(bed: &Bed) -> Result<String> {
     Ok(format!("http://{ip}:8080/ledger"))
 }
 
+/// A line of the ledger.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) task: String,
+    /// Who worked on it.
+    pub(super) pod: String,
+    /// From when to when, in milliseconds since 1970.
+    pub(super) time: std::ops::RangeInclusive<i64>,
+}
+
+pub(super) fn ledger(bed: &Bed) -> Result<Vec<Written>> {
+    let read = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [task, pod, began, ended] = words[..] else {
+            anyhow::bail!("a line of the ledger is {line:?}");
+        };
+        Ok(Written {
+            task: task.to_owned(),
+            pod: pod.to_owned(),
+            time: began.parse()?..=ended.parse()?,
+        })
+    };
+    let text = bed.from_pod(WORKERS, "ledger", 8080, "ledger")?;
+    text.lines().map(read).collect()
+}
+
 /// A version of the greeter that takes so many milliseconds and writes to this ledger.
-fn greet_in(bed: &Bed, millis: u32, ledger: &str) -> Result<()> {
+pub(super) fn greet_in(bed: &Bed, millis: u32, ledger: &str) -> Result<()> {
     let env = json!([
         {"name": "GREET_MILLIS", "value": millis.to_string()},
         {"name": "GREET_LEDGER_URL", "value": ledger},
@@ -218,7 +248,7 @@ fn in_flight(bed: &Bed, pod: &str) -> Result<u64> {
     stats["inFlight"].as_u64().context("no inFlight")
 }
 
-fn from_sidecar(bed: &Bed, pod: &str, path: &str) -> Result<String> {
+pub(super) fn from_sidecar(bed: &Bed, pod: &str, path: &str) -> Result<String> {
     bed.from_pod(WORKERS, pod, 2112, path)
 }
 
@@ -294,7 +324,7 @@ pub(crate) fn deletion_leaves_nothing_behind(bed: &Bed) -> Result<()> {
 }
 
 /// The worker's pods, those on their way out included.
-fn pods(bed: &Bed) -> Result<Vec<String>> {
+pub(super) fn pods(bed: &Bed) -> Result<Vec<String>> {
     let found = bed.get(&[
         "pods",
         "-n",
@@ -313,7 +343,7 @@ fn replicas(worker: &Value) -> u64 {
     worker["status"]["replicas"].as_u64().unwrap_or(0)
 }
 
-fn ready_replicas(worker: &Value) -> u64 {
+pub(super) fn ready_replicas(worker: &Value) -> u64 {
     worker["status"]["readyReplicas"].as_u64().unwrap_or(0)
 }
 
@@ -325,6 +355,6 @@ fn condition<'a>(worker: &'a Value, kind: &str) -> Option<&'a str> {
         .as_str()
 }
 
-fn object(value: &Value) -> Map<String, Value> {
+pub(super) fn object(value: &Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
 }
