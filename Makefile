@@ -1,5 +1,5 @@
 # Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
-.PHONY: demo test check generate cluster e2e e2e-drain clients conformance chaos fuzz images bench bench-instructions bench-churn clean
+.PHONY: demo test check generate cluster e2e e2e-drain clients conformance chaos fuzz images bench bench-instructions bench-churn simulate clean
 
 demo: ## the main job on this machine: a worker, an in-memory Conductor, 500 workflows
 	cargo build --release -q -p kubectl-conductor -p greet
@@ -51,6 +51,9 @@ bench-instructions: ## instructions a task of the sidecar and of the least loop,
 
 bench-churn: ## two million tasks through the sidecar: whether its memory grows
 	$(build-bench) churn $(BENCH)
+
+simulate: ## every scenario under every autoscaler; SIMULATE='--policies ours --plot out.svg' changes that
+	cargo run -q --release -p kubectl-conductor -- simulate crates/simulator/scenarios/*.yaml $(or $(SIMULATE),--policies all)
 
 clean: ## ends what `make cluster` started and removes build output; keeps the cache
 	tests/cluster/bed down; cargo clean
