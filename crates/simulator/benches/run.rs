@@ -35,7 +35,7 @@ fn hour(c: &mut Criterion) {
     ];
     for policy in single {
         group.bench_function(policy.as_str(), |b| {
-            b.iter(|| study.run(&[policy], Some(1.0)))
+            b.iter(|| study.run(&[policy], Some(1.0)));
         });
     }
     group.finish();

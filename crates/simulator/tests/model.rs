@@ -1,4 +1,12 @@
 //! The model does what FORMAT.md says of it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test"
+)]
 
 use simulator::{
     Faults, Moment, Name, Observation, Options, Outcome, Policy, ScaleDown, Scenario, Study,
@@ -159,7 +167,7 @@ types: [{name: t, service: {dist: list, values: [25, 100]}, arrivals: [{kind: tr
 ",
     );
     let mut script = Script::new(ScaleDown::Blind, 20.0, |t| {
-        u32::from(t < 20.0 || t >= 700.0)
+        u32::from(!(20.0..700.0).contains(&t))
     });
     let outcome = play(&s, &mut script);
     assert_eq!((outcome.killed, outcome.unstarted), (1, 0));

@@ -1,4 +1,5 @@
 //! What holds of any run.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use proptest::prelude::*;
 use simulator::{Observation, Outcome, Policy, ScaleDown, Scenario, Workload, run};
