@@ -1,5 +1,6 @@
 //! What the autoscaler that ships must reach on the public files, beside the oracle and KEDA of
 //! another simulator (seed 0).
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 
