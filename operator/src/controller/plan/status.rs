@@ -166,10 +166,8 @@ pub(super) fn status(
         replicas: pods.there,
         ready_replicas: pods.ready,
         draining: pods.leaving,
-        selector: format!(
-            "{WORKER_LABEL}={},{DRAINING_LABEL}!=true",
-            observed.key.name
-        ),
+        // The API server reads no != here: kubectl scale would fail.
+        selector: format!("{WORKER_LABEL}={},!{DRAINING_LABEL}", observed.key.name),
         connection: Some(worker.connection.to_string()),
         scaling: Some(scaling_status(last, observed, worker, scaled, memory, now)),
         ..last.clone()

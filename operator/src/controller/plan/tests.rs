@@ -424,7 +424,7 @@ fn a_new_worker_gets_a_deployment_without_pods_and_a_status() {
     assert_eq!(plan.status.observed_generation, Some(1));
     assert_eq!(
         plan.status.selector,
-        "conductor-oss.org/worker=greet,conductor-oss.org/draining!=true"
+        "conductor-oss.org/worker=greet,!conductor-oss.org/draining"
     );
     assert_eq!(condition(&plan, "Ready"), ("False", "Starting"));
     assert_eq!(condition(&plan, "Reconciling"), ("True", "Starting"));
