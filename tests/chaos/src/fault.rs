@@ -59,6 +59,8 @@ pub enum On {
     PollsOf(String),
     /// Results, lease extensions, logs.
     Updates,
+    /// Questions about queues: their sizes, and who polls them.
+    Queues,
 }
 
 /// What a request is.
@@ -106,6 +108,7 @@ impl On {
                 class == Class::Poll && path.rsplit('/').next() == Some(task_type)
             }
             Self::Updates => class == Class::Update,
+            Self::Queues => path.contains("/tasks/queue/"),
         }
     }
 }
@@ -136,6 +139,9 @@ mod tests {
             (On::Updates, next, true),
             (On::Updates, poll, false),
             (On::Updates, size, false),
+            (On::Queues, size, true),
+            (On::Queues, poll, false),
+            (On::Queues, update, false),
             (On::PollsOf("greet".to_owned()), poll, true),
             (other_type, poll, false),
         ] {

@@ -1,7 +1,7 @@
 //! A proxy that passes requests on until it is told not to.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,7 +19,7 @@ use crate::{
     wire::{Message, Side, Wire},
 };
 
-/// A proxy on 127.0.0.1 in front of one server. It ends when this is dropped.
+/// A proxy in front of one server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
@@ -38,9 +38,14 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Starts one in front of the server with this API address. The same seed makes the same
-    /// choices.
+    /// Starts one on 127.0.0.1 in front of the server with this API address. The same seed
+    /// makes the same choices.
     pub async fn start(base: &str, seed: u64) -> anyhow::Result<Self> {
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), base, seed).await
+    }
+
+    /// Starts one on another address of this machine, such as one that pods reach.
+    pub async fn start_on(address: IpAddr, base: &str, seed: u64) -> anyhow::Result<Self> {
         let authority = base
             .strip_prefix("http://")
             .and_then(|rest| rest.split('/').next())
@@ -53,7 +58,7 @@ impl Proxy {
             dice: Mutex::new(fastrand::Rng::with_seed(seed)),
             traffic: Mutex::default(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((address, 0)).await?;
         let addr = listener.local_addr()?;
         let serving = Some(tokio::spawn(accept(shared.clone(), listener)));
         Ok(Self {
