@@ -73,6 +73,12 @@ impl Workload {
         drawn
     }
 
+    /// When each task becomes visible and how long it takes, in seconds, in the order in which
+    /// they become visible.
+    pub fn tasks(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.tasks.iter().map(|task| (task.visible, task.service))
+    }
+
     fn add(&mut self, of: &TaskType, kind: usize, duration: f64, seed: u64) {
         let mut tasks: Vec<Task> = Vec::new();
         for (process, arrivals) in of.arrivals.iter().enumerate() {
