@@ -1,5 +1,5 @@
 # Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
-.PHONY: demo test check generate cluster e2e e2e-drain clients conformance chaos fuzz images bench bench-instructions bench-churn simulate clean
+.PHONY: demo test check generate cluster e2e e2e-drain live clients conformance chaos fuzz images bench bench-instructions bench-churn simulate clean
 
 demo: ## the main job on this machine: a worker, an in-memory Conductor, 500 workflows
 	cargo build --release -q -p kubectl-conductor -p greet
@@ -23,6 +23,9 @@ e2e: ## the end-to-end suite on a real cluster
 
 e2e-drain: ## the same, with fifty scale-downs under load instead of five
 	SCALE_DOWNS=50 cargo test -p cluster
+
+live: ## the autoscaler on a real cluster beside KEDA, a fixed Deployment and the simulator; target/live/{report.md,plot.svg}
+	cargo test --release -p live -- $(LIVE)
 
 conformance: ## the in-memory Conductor and the real one against one suite
 	cargo test -p conformance

@@ -1,0 +1,4 @@
+//! What readers see of the runs.
+
+pub mod plot;
+pub mod table;

@@ -1,0 +1,122 @@
+//! The cluster with everything in it that is compared.
+
+use std::{
+    cell::OnceCell,
+    net::IpAddr,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cluster::{Bed, root};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+/// A running bed with our operator, the workers' images and, on demand, KEDA.
+pub struct Stage {
+    /// The cluster and its Conductor.
+    pub bed: Bed,
+    /// To watch it.
+    pub kube: kube::Client,
+    /// The address of this machine that pods reach.
+    pub address: IpAddr,
+    /// Conductor, as pods see it.
+    pub conductor: String,
+    images: String,
+    tag: String,
+    keda: OnceCell<()>,
+}
+
+impl Stage {
+    /// Starts what is missing. It must be a cluster of our own: a flag of its servers is
+    /// changed, images are put in from files, and its pods must reach this machine.
+    pub fn up() -> Result<Self> {
+        let bed = Bed::up()?;
+        let cluster = bed.fact("CONDUCTOR_WORKER_BED")?;
+        ensure!(
+            cluster == "own",
+            "the bed is {cluster:?}, and only a cluster of our own will do: unset KUBECONFIG, become root, \
+             and call this where no docker engine answers"
+        );
+        script("tests/live/images", &[])?;
+        let conductor = bed.fact("CONDUCTOR_POD_URL")?.to_owned();
+        let host = conductor.strip_prefix("http://");
+        let host = host.and_then(|rest| rest.split([':', '/']).next());
+        let address: IpAddr = host
+            .unwrap_or_default()
+            .parse()
+            .with_context(|| format!("{conductor} has no address"))?;
+        let file = bed.fact("KUBECONFIG")?.to_owned();
+        let kube = bed.wait(async {
+            let config = Kubeconfig::read_from(file)?;
+            let options = KubeConfigOptions::default();
+            let config = kube::Config::from_custom_kubeconfig(config, &options).await?;
+            anyhow::Ok(kube::Client::try_from(config)?)
+        })?;
+        let images = bed.fact("IMAGE_PREFIX")?.to_owned();
+        let tag = bed.fact("IMAGE_TAG")?.to_owned();
+        let stage = Self {
+            bed,
+            kube,
+            address,
+            conductor,
+            images,
+            tag,
+            keda: OnceCell::new(),
+        };
+        stage.install()?;
+        Ok(stage)
+    }
+
+    /// An image of this project.
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}:{}", self.images, self.tag)
+    }
+
+    fn install(&self) -> Result<()> {
+        let (images, tag) = (&self.images, &self.tag);
+        let set = format!(
+            "image.repository={images}/conductor-worker-operator,image.tag={tag},\
+             sidecar.image.repository={images}/conductor-worker-sidecar,sidecar.image.tag={tag}"
+        );
+        self.bed
+            .helm(&[
+                "upgrade",
+                "--install",
+                "conductor-worker-operator",
+                "charts/conductor-worker-operator",
+                "--namespace",
+                "conductor-system",
+                "--create-namespace",
+                "--set",
+                &set,
+                "--wait",
+                "--timeout",
+                "180s",
+            ])
+            .map(drop)
+    }
+
+    /// Installs KEDA, the first time.
+    pub fn keda(&self) -> Result<()> {
+        if self.keda.get().is_none() {
+            script("tests/cluster/keda", &["up"])?;
+            self.keda.get_or_init(|| ());
+        }
+        Ok(())
+    }
+
+    /// From now on HPAs are looked at so often.
+    pub fn hpa_sync(&self, period: &str) -> Result<()> {
+        script("tests/cluster/keda", &["hpa-sync", period])
+    }
+}
+
+/// Runs a script of the project's; what it reports is for who watches.
+fn script(path: &str, args: &[&str]) -> Result<()> {
+    let status = Command::new(root().join(path))
+        .args(args)
+        .stdout(Stdio::null())
+        .status()
+        .with_context(|| format!("{path} could not be started"))?;
+    ensure!(status.success(), "{path} {}: {status}", args.join(" "));
+    Ok(())
+}
