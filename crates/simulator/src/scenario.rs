@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 pub use check::Unusable;
 
+/// Most values in one file.
+const MOST_NODES: usize = 20_000_000;
+
 /// A load on one worker's pool, and what is asked of its autoscaler. Times are in seconds.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -330,8 +333,16 @@ impl Arrivals {
 impl Scenario {
     /// Reads a file's text.
     pub fn read(text: &str) -> Result<Self, Unusable> {
-        let scenario: Self =
-            serde_saphyr::from_str(text).map_err(|e| Unusable::Unreadable(e.to_string()))?;
+        // A trace may hold a great many times, in a file of the user's own.
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! {
+                max_nodes: MOST_NODES,
+                max_events: 2 * MOST_NODES,
+                max_total_scalar_bytes: 20 * MOST_NODES,
+            },
+        };
+        let scenario: Self = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|e| Unusable::Unreadable(e.to_string()))?;
         scenario.check()?;
         Ok(scenario)
     }

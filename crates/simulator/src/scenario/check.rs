@@ -299,6 +299,19 @@ types:
     }
 
     #[test]
+    fn a_trace_may_be_long() {
+        let times: Vec<String> = (0..300_000)
+            .map(|n| format!("{}", f64::from(n) / 1e4))
+            .collect();
+        let trace = format!(
+            "arrivals:\n      - {{kind: trace, times: [{}]}}",
+            times.join(", ")
+        );
+        let s = Scenario::read(&GOOD.replacen("arrivals:", &trace, 1)).unwrap();
+        assert_eq!(s.types[0].arrivals.len(), 3);
+    }
+
+    #[test]
     fn unknown_keys_are_named_with_what_is_allowed() {
         for (from, to, key, allowed) in [
             ("duration:", "lenght: 3\nduration:", "lenght", "duration"),
