@@ -156,8 +156,8 @@ pub(super) fn split(observed: &Observed, rollout: Rollout, memory: &Memory, now:
 }
 
 /// Makes replicas, marks and orders of the number of pods that are to work.
-pub(super) fn drain<'a>(
-    observed: &'a Observed,
+pub(super) fn drain(
+    observed: &Observed,
     rollout: Rollout,
     memory: &mut Memory,
     aim: Aim,
@@ -181,6 +181,12 @@ pub(super) fn drain<'a>(
     let pool = Pool::of(observed, rollout, memory, replicas, now);
     memory.leaving.note_unready(&pool, now);
 
+    // Others that became like those that Kubernetes is about to take could go in their place.
+    let may = if pool.going.is_empty() {
+        may
+    } else {
+        May::Hold
+    };
     let before = pool.active();
     let active = match may {
         May::Hold => target.max(before),
@@ -199,14 +205,19 @@ pub(super) fn drain<'a>(
         // There may be more than were asked for.
         May::LowerToNone => sides.choose(usize::MAX),
     }
-    let found = take(observed, &pool, &sides, may);
+    let costs = marks::costs(memory, &sides.victims, now);
+    let found = take(observed, &sides, &costs, may);
 
     let replicas = if may == May::LowerToNone {
         let all = found.pods.len() == sides.victims.len();
         if all { 0 } else { replicas }
     } else {
         let asked = active.saturating_add(count(sides.victims.len()));
-        asked.saturating_sub(count(found.pods.len()))
+        let lowered = asked.saturating_sub(count(found.pods.len()));
+        match count(unsafe_to_go(observed, &pool, &seen, &costs)) {
+            0 => lowered,
+            again => lowered.max(replicas.saturating_add(again)),
+        }
     };
     let taken = |seen: &&Seen<'_>| found.pods.iter().any(|pod| pod.uid == seen.pod.uid);
     let (gone, stay): (Vec<Seen<'_>>, Vec<Seen<'_>>) =
@@ -231,11 +242,11 @@ pub(super) fn drain<'a>(
             || (pod.sidecar != SidecarState::Unstarted && memory.leaving.has_taken(pod))
     });
     let going: Vec<&LivePod> = going.collect();
-    let with = |pods: &[Seen<'a>]| -> Vec<&'a LivePod> {
-        let pods = pods.iter().map(|seen| seen.pod);
-        going.iter().copied().chain(pods).collect()
-    };
-    let (away, marked) = (with(&sides.victims), with(&stay));
+    let victims = sides.victims.iter().map(|seen| seen.pod);
+    let away: Vec<&LivePod> = going.iter().copied().chain(victims).collect();
+    let marked = going.iter().map(|pod| (*pod, false));
+    let marked = marked.chain(stay.iter().map(|seen| (seen.pod, seen.work.is_busy())));
+    let marked: Vec<(&LivePod, bool)> = marked.collect();
     memory.leaving.note_taken(&found.pods, replicas);
     Drained {
         replicas,
@@ -255,26 +266,58 @@ pub(super) fn drain<'a>(
     }
 }
 
+/// How many of the pods that Kubernetes is about to take may not go any more: it was slow, and
+/// one has started or was told to take tasks again meanwhile. As many are asked for again.
+fn unsafe_to_go(
+    observed: &Observed,
+    pool: &Pool<'_>,
+    seen: &BTreeMap<&str, Seen<'_>>,
+    costs: &BTreeMap<&str, i32>,
+) -> usize {
+    if pool.going.is_empty() {
+        return 0;
+    }
+    let may_go = |pod: &LivePod| {
+        seen.get(&*pod.uid)
+            .is_some_and(|seen| seen.may_go.is_some())
+    };
+    let to_go = |pod: &LivePod| may_go(pod) && !pool.others.iter().any(|p| p.uid == pod.uid);
+    let lowest = |pod: &LivePod| lowest(costs, pod);
+    let safe = takeable(staying(observed), to_go, lowest).pods.len();
+    pool.going.len().saturating_sub(safe)
+}
+
 /// Which of the victims may go now, and would be those that Kubernetes takes.
-fn take<'a>(observed: &'a Observed, pool: &Pool<'_>, sides: &Sides<'_>, may: May) -> Takeable<'a> {
+fn take<'a>(
+    observed: &'a Observed,
+    sides: &Sides<'_>,
+    costs: &BTreeMap<&str, i32>,
+    may: May,
+) -> Takeable<'a> {
     if matches!(may, May::Hold | May::Release) {
         return Takeable::default();
     }
-    let is_going = |pod: &LivePod| pool.going.iter().any(|going| going.uid == pod.uid);
     let may_go: BTreeSet<&str> = sides
         .victims
         .iter()
         .filter(|seen| seen.may_go.is_some())
         .map(|seen| &*seen.pod.uid)
         .collect();
-    let mut found = takeable(staying(observed), |pod| {
-        may_go.contains(&*pod.uid) || is_going(pod)
-    });
-    found.pods.retain(|pod| !is_going(pod));
+    let mut found = takeable(
+        staying(observed),
+        |pod| may_go.contains(&*pod.uid),
+        |pod| lowest(costs, pod),
+    );
     if may == May::LowerToNone && found.pods.len() < sides.victims.len() {
         found.pods.clear();
     }
     found
+}
+
+/// The lowest deletion cost that a pod has, or is about to get.
+fn lowest(costs: &BTreeMap<&str, i32>, pod: &LivePod) -> i32 {
+    let about_to_get = costs.get(&*pod.uid).copied();
+    about_to_get.unwrap_or(pod.mark.cost).min(pod.mark.cost)
 }
 
 /// Who is to go, and who is not.

@@ -165,7 +165,7 @@ fn auto(
     let reason = match decision.reason {
         reason if is_blind => reason.as_str(),
         _ if is_held && is_old => Reason::StaleMetrics.as_str(),
-        _ if is_held => HELD_BY_ROLLOUT,
+        _ if is_held && aim.may != May::Lower => HELD_BY_ROLLOUT,
         Reason::ScaledDown | Reason::Steady if drained.busy > 0 => Reason::HeldByBusyPods.as_str(),
         reason => reason.as_str(),
     };
@@ -191,11 +191,15 @@ fn waits(drained: &Drained, may: May) -> String {
 /// While pods are replaced the Deployment would take old and new ones in proportion, not those
 /// that are to go.
 fn aim(worker: &Worker, rollout: Rollout, active: u32) -> Aim {
-    let may = match active {
-        _ if !rollout.is_incomplete() => May::Lower,
-        0 => May::LowerToNone,
-        _ if rollout.is_replacing() => May::Release,
-        _ => May::Hold,
+    let may = if rollout.is_replacing() {
+        match active {
+            0 => May::LowerToNone,
+            _ => May::Release,
+        }
+    } else if rollout.is_incomplete() {
+        May::Hold
+    } else {
+        May::Lower
     };
     Aim {
         active,

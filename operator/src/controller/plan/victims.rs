@@ -159,25 +159,44 @@ pub(super) fn rank(pod: &LivePod) -> (bool, bool, bool, i32) {
 pub(super) struct Takeable<'a> {
     /// These, and no others, would go if replicas were lowered by their number.
     pub(super) pods: Vec<&'a LivePod>,
-    /// These may go too, but others that may not are like them.
-    pub(super) tied: Vec<&'a LivePod>,
+    /// These may go too, once they cost so little: others that may not go are like them.
+    pub(super) tied: Vec<(&'a LivePod, i32)>,
 }
 
-/// Which of the pods that may go would be taken before any that may not.
+/// How much less than another a pod costs that goes before it.
+const STEP: i32 = 100;
+
+/// Which of the pods that may go would be taken before any that may not. One that works may
+/// look unready in the next moment (a busy handler that answers no probe): readiness spares none,
+/// and its cost is the `lowest` that it may have by then.
 pub(super) fn takeable<'a>(
     pods: impl Iterator<Item = &'a LivePod>,
     may_go: impl Fn(&LivePod) -> bool,
+    lowest: impl Fn(&LivePod) -> i32,
 ) -> Takeable<'a> {
-    let mut pods: Vec<&LivePod> = pods.collect();
-    pods.sort_by_key(|pod| rank(pod));
+    let (mut may, may_not): (Vec<&LivePod>, Vec<&LivePod>) = pods.partition(|pod| may_go(pod));
+    may.sort_by_key(|pod| rank(pod));
     let mut found = Takeable::default();
-    for alike in pods.chunk_by(|a, b| rank(a) == rank(b)) {
-        let (may, may_not): (Vec<_>, Vec<_>) = alike.iter().partition(|pod| may_go(pod));
-        if !may_not.is_empty() {
-            found.tied = may;
-            break;
+    let mut is_first = true;
+    for pod in may {
+        let own = rank(pod);
+        let at_worst = |other: &LivePod| {
+            let (assigned, runs, ready, _) = rank(other);
+            (assigned, runs, ready && own.2, lowest(other))
+        };
+        let before = may_not.iter().filter(|other| at_worst(other) <= own);
+        let before: Vec<_> = before.map(|other| at_worst(other)).collect();
+        is_first &= before.is_empty();
+        if is_first {
+            found.pods.push(pod);
         }
-        found.pods.extend(may);
+        let is_alike =
+            |other: &(bool, bool, bool, i32)| (other.0, other.1, other.2) == (own.0, own.1, own.2);
+        if let Some(least) = before.iter().map(|other| other.3).min()
+            && before.iter().all(is_alike)
+        {
+            found.tied.push((pod, least.saturating_sub(STEP)));
+        }
     }
     found
 }
@@ -278,69 +297,51 @@ mod tests {
 
     #[test]
     fn only_those_are_taken_that_would_go() {
-        // For each pod: has a node, runs, is ready, its cost, may go; and which are taken, tied.
+        // For each pod: has a node, runs, is ready, its cost, may go; then which are taken, and
+        // which would be at what cost.
         type Pod = (bool, bool, bool, i32, bool);
-        let cases: [(&[Pod], &[usize], &[usize]); 8] = [
-            (&[(true, true, true, 0, false)], &[], &[]),
-            // An unready one goes before a ready one.
+        const WORKS: Pod = (true, true, true, 0, false);
+        const WORKS_UNREADY: Pod = (true, true, false, 0, false);
+        const IDLE: Pod = (true, true, false, -100, true);
+        const STARTS: Pod = (true, false, false, 0, false);
+        let cost = |pod: Pod, cost| (pod.0, pod.1, pod.2, cost, pod.4);
+        let may_go = |pod: Pod| (pod.0, pod.1, pod.2, pod.3, true);
+        let cases: [(&[Pod], &[usize], &[(usize, i32)]); 11] = [
+            (&[WORKS], &[], &[]),
+            (&[WORKS, IDLE], &[1], &[]),
+            // Its cost spares one that looks unready, or may in a moment.
+            (&[WORKS_UNREADY, IDLE], &[1], &[]),
+            (&[WORKS_UNREADY, cost(IDLE, 0)], &[], &[(1, -100)]),
+            (&[WORKS, cost(IDLE, 0)], &[], &[(1, -100)]),
             (
-                &[
-                    (true, true, true, 0, false),
-                    (true, true, false, -100, true),
-                ],
-                &[1],
+                &[cost(WORKS, -100), IDLE, IDLE],
                 &[],
-            ),
-            // Another unready one that works is spared by its cost, and not without.
-            (
-                &[
-                    (true, true, false, 0, false),
-                    (true, true, false, -100, true),
-                ],
-                &[1],
-                &[],
-            ),
-            (
-                &[(true, true, false, 0, false), (true, true, false, 0, true)],
-                &[],
-                &[1],
-            ),
-            // One that starts would go first.
-            (
-                &[
-                    (true, false, false, 0, false),
-                    (true, true, false, -100, true),
-                ],
-                &[],
-                &[],
+                &[(1, -200), (2, -200)],
             ),
             (
                 &[
-                    (false, false, false, 0, true),
-                    (true, false, false, 0, true),
-                    (true, true, false, -100, true),
+                    cost(WORKS_UNREADY, -700),
+                    cost(WORKS, -100),
+                    IDLE,
+                    cost(IDLE, -800),
                 ],
-                &[0, 1, 2],
+                &[3],
+                &[(2, -800)],
+            ),
+            // One that starts would go first, and no cost helps.
+            (&[STARTS, IDLE], &[], &[]),
+            (
+                &[may_go(STARTS), IDLE, (false, false, false, 0, true)],
+                &[2, 0, 1],
                 &[],
             ),
-            // Of two that start, one: it must be told apart first.
+            // Of two that start, one.
+            (&[STARTS, may_go(STARTS)], &[], &[(1, -100)]),
+            // What is ready and may go all the same goes by its cost, after all that are unready.
             (
-                &[
-                    (true, false, false, 0, false),
-                    (true, false, false, 0, true),
-                ],
+                &[cost(WORKS_UNREADY, 0), may_go(cost(WORKS, -100))],
                 &[],
-                &[1],
-            ),
-            (
-                &[
-                    (true, true, false, -200, true),
-                    (true, true, false, -100, false),
-                    (true, true, false, -100, true),
-                    (true, true, true, -200, true),
-                ],
-                &[0],
-                &[2],
+                &[],
             ),
         ];
         for (case, taken, tied) in cases {
@@ -356,11 +357,11 @@ mod tests {
                     pod
                 })
                 .collect();
-            let found = takeable(pods.iter(), |pod| {
-                case[pod.name.parse::<usize>().unwrap()].4
-            });
-            let of = |indices: &[usize]| indices.iter().map(|&i| &pods[i]).collect::<Vec<_>>();
-            assert_eq!((found.pods, found.tied), (of(taken), of(tied)), "{case:?}");
+            let may_go = |pod: &LivePod| case[pod.name.parse::<usize>().unwrap()].4;
+            let found = takeable(pods.iter(), may_go, |pod| pod.mark.cost);
+            let taken: Vec<_> = taken.iter().map(|&i| &pods[i]).collect();
+            let tied: Vec<_> = tied.iter().map(|&(i, cost)| (&pods[i], cost)).collect();
+            assert_eq!((found.pods, found.tied), (taken, tied), "{case:?}");
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
         scale::is_stale,
         victims::{Seen, Work},
     },
+    marks::since,
     staying,
 };
 use crate::{
@@ -108,7 +109,7 @@ impl<'a> Look<'a> {
 
     /// Its mark, which another operator process may have made, says since when it is to go.
     fn is_overdue(&self, pod: &LivePod) -> bool {
-        let within = self.max_drain.zip(pod.mark.since);
+        let within = self.max_drain.zip(since(self.memory, pod, self.now));
         within.is_some_and(|(within, since)| {
             let drained = Duration::try_from(self.now.wall.duration_since(since));
             drained.is_ok_and(|drained| drained >= within)

@@ -1,14 +1,16 @@
 //! Who is marked as one that is to go, and whose mark is taken away.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
 
 use super::super::{Mark, victims::Seen};
 use crate::controller::observed::{Leaving, LivePod, Marked, Memory, Now, Observed};
 
 /// A victim's deletion cost.
 const GOES: i32 = -100;
-/// That of one that goes before other victims.
-const GOES_FIRST: i32 = -200;
+/// That of one that is idle from the start: most likely it goes before those that work.
+const GOES_SOON: i32 = -200;
 /// How long a mark that was sent is trusted to be there although it has not been read.
 const TRUSTED: Duration = Duration::from_secs(10);
 
@@ -22,28 +24,50 @@ fn sent(leaving: &Leaving, pod: &LivePod, now: Now) -> Option<Marked> {
     is_trusted(marked, now).then_some(*marked)
 }
 
-/// Whether a pod is to go, by its mark.
-pub(super) fn is_victim(memory: &Memory, pod: &LivePod, now: Now) -> bool {
+/// Since when a pod is to go, by its mark; none where it stays.
+pub(super) fn since(memory: &Memory, pod: &LivePod, now: Now) -> Option<Timestamp> {
     match sent(&memory.leaving, pod, now) {
-        Some(marked) => marked.since.is_some(),
-        None => pod.mark.since.is_some(),
+        Some(marked) => marked.since,
+        None => pod.mark.since,
     }
 }
 
+/// Whether a pod is to go.
+pub(super) fn is_victim(memory: &Memory, pod: &LivePod, now: Now) -> bool {
+    since(memory, pod, now).is_some()
+}
+
+/// The deletion costs that victims have or get now, by UID, unless they are tied with others.
+pub(super) fn costs<'a>(memory: &Memory, victims: &[Seen<'a>], now: Now) -> BTreeMap<&'a str, i32> {
+    let cost = |seen: &Seen<'_>| match sent(&memory.leaving, seen.pod, now) {
+        Some(sent) if sent.since.is_some() => sent.cost,
+        None if seen.pod.mark.since.is_some() => seen.pod.mark.cost,
+        _ => first(seen.work.is_busy()),
+    };
+    let costs = victims.iter().map(|seen| (&*seen.pod.uid, cost(seen)));
+    costs.collect()
+}
+
+fn first(works: bool) -> i32 {
+    if works { GOES } else { GOES_SOON }
+}
+
 /// What is to be written so that those that are to go, and do not go at once, are marked, and no
-/// others. Those that are tied with others go before them.
+/// others. `victims` have with them whether they work. Those that are tied with others get a cost
+/// by which they go before them.
 pub(super) fn marks(
     observed: &Observed,
     memory: &Memory,
-    victims: &[&LivePod],
+    victims: &[(&LivePod, bool)],
     others: &[Seen<'_>],
-    tied: &[&LivePod],
+    tied: &[(&LivePod, i32)],
     now: Now,
 ) -> Vec<Mark> {
     let sent = |pod| sent(&memory.leaving, pod, now);
-    let victims = victims.iter().filter_map(|pod| {
-        let is_tied = tied.iter().any(|tied| tied.uid == pod.uid);
-        mark(observed, pod, sent(pod), is_tied, now)
+    let victims = victims.iter().filter_map(|(pod, works)| {
+        let tied = tied.iter().find(|(tied, _)| tied.uid == pod.uid);
+        let wanted = tied.map(|(_, cost)| *cost);
+        mark(observed, pod, sent(pod), (first(*works), wanted), now)
     });
     let others = others.iter();
     let others = others.filter_map(|Seen { pod, .. }| unmark(observed, pod, sent(pod)));
@@ -54,7 +78,7 @@ fn mark(
     observed: &Observed,
     pod: &LivePod,
     sent: Option<Marked>,
-    is_tied: bool,
+    (first, wanted): (i32, Option<i32>),
     now: Now,
 ) -> Option<Mark> {
     let (since, cost) = match sent {
@@ -63,15 +87,17 @@ fn mark(
     };
     let is_known = sent.is_some() || (pod.mark.labelled && has_key(observed, pod));
     // A cost that someone else has removed is written again only where it decides something.
-    let goes_first = !is_tied || cost == GOES_FIRST;
-    if since.is_some() && is_known && goes_first {
+    if since.is_some() && is_known && wanted.is_none_or(|wanted| wanted == cost) {
         return None;
     }
     Some(Mark {
         pod: pod.name.clone(),
         uid: pod.uid.clone(),
         since: Some(since.unwrap_or(now.wall)),
-        cost: if is_tied { GOES_FIRST } else { cost.min(GOES) },
+        cost: match since {
+            Some(_) => wanted.unwrap_or(cost),
+            None => wanted.unwrap_or(first).min(first),
+        },
         key: observed.key_of_cordons.clone(),
     })
 }
@@ -80,8 +106,7 @@ fn unmark(observed: &Observed, pod: &LivePod, sent: Option<Marked>) -> Option<Ma
     let is_marked = if let Some(sent) = sent {
         sent.since.is_some()
     } else {
-        let ours = [GOES, GOES_FIRST].contains(&pod.mark.cost);
-        pod.mark.since.is_some() || pod.mark.labelled || ours
+        pod.mark.since.is_some() || pod.mark.labelled || pod.mark.cost == GOES
     };
     is_marked.then(|| Mark {
         pod: pod.name.clone(),

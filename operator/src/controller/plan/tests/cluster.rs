@@ -8,6 +8,13 @@ use fastrand::Rng;
 use super::*;
 use crate::controller::observed::Memory;
 
+/// After how many seconds a pod's sidecar runs.
+const RUNS: u64 = 5;
+
+/// After how many seconds a pod is ready. The time between is longer than what the operator reads
+/// is old and Kubernetes is slow.
+const READY: u64 = 11;
+
 /// What happens besides that time passes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
@@ -65,7 +72,7 @@ impl Real {
     }
 
     fn takes_tasks(&self, at: u64) -> bool {
-        at >= self.made + 4 && !self.live.terminating && !self.is_cordoned(at)
+        at >= self.made + READY && !self.live.terminating && !self.is_cordoned(at)
     }
 }
 
@@ -77,6 +84,7 @@ pub(super) struct Cluster {
     /// What the operator read, second by second.
     read: Vec<Vec<LivePod>>,
     lag: usize,
+    slow: u8,
     made: u32,
     version: u32,
     work: bool,
@@ -102,6 +110,7 @@ impl Cluster {
             pods: Vec::new(),
             read: Vec::new(),
             lag: 0,
+            slow: 0,
             made: 0,
             version: 0,
             work: true,
@@ -188,8 +197,8 @@ impl Cluster {
         for pod in &mut self.pods {
             let age = at - pod.made;
             pod.live.assigned = age >= 1;
-            pod.live.pending = age < 3;
-            if age >= 2 {
+            pod.live.pending = age < READY - 1;
+            if age >= RUNS {
                 pod.live.sidecar = SidecarState::Running;
             }
             pod.tasks.retain(|&ends| ends > at);
@@ -207,7 +216,7 @@ impl Cluster {
         for pod in &mut self.pods {
             let works = !(pod.is_cordoned(at) && pod.tasks.is_empty());
             let answers = pod.tasks.is_empty() || !pod.single_threaded;
-            let ready = at >= pod.made + 4 && works && answers && !pod.live.terminating;
+            let ready = at >= pod.made + READY && works && answers && !pod.live.terminating;
             pod.live.ready_since = match pod.live.ready_since {
                 Some(since) if ready => Some(since),
                 _ => ready.then(|| wall(at)),
@@ -220,9 +229,11 @@ impl Cluster {
         let Some(live) = self.observed.deployment.clone() else {
             return;
         };
-        if self.rng.u8(..) < 80 {
+        if self.slow < 2 && self.rng.u8(..) < 80 {
+            self.slow += 1;
             return;
         }
+        self.slow = 0;
         let current = self.version_of_template();
         let wanted = usize::try_from(live.wanted).unwrap();
         let there: Vec<usize> = self.staying().collect();
@@ -322,9 +333,7 @@ impl Cluster {
             let overdue = max_drain
                 .zip(since)
                 .is_some_and(|(max, since)| since >= max.cast_signed());
-            // One that had not started when replicas were lowered may just have.
-            let is_new = at - pod.made < 12;
-            if pod.is_busy() && !overdue && !is_new {
+            if pod.is_busy() && !overdue {
                 self.harmed.push(format!("{at}: {pod:?}"));
             }
         }
@@ -343,7 +352,9 @@ impl Cluster {
             live,
             version,
             made: self.at,
-            single_threaded: self.rng.u8(..) < 80,
+            // An overdue pod is ready when it is taken: one that looks unready from that moment on,
+            // before Kubernetes has moved, goes before it, and nothing spares it.
+            single_threaded: self.rng.u8(..) < 80 && self.max_drain.is_none(),
             ..Real::default()
         });
     }

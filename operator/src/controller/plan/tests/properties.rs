@@ -42,7 +42,7 @@ proptest! {
     #[test]
     fn no_pod_is_removed_while_it_works(seed: u64, events in vec(any_event(), 1..60)) {
         let mut cluster = Cluster::new(seed, 3, None);
-        cluster.pass(20);
+        cluster.pass(30);
         for event in events {
             cluster.happen(event);
             cluster.pass(1);
@@ -67,7 +67,7 @@ proptest! {
         events in vec(any_event(), 1..40),
     ) {
         let mut cluster = Cluster::new(seed, 3, Some(max_drain));
-        cluster.pass(20);
+        cluster.pass(30);
         for event in events {
             cluster.happen(event);
             cluster.pass(1);
@@ -81,7 +81,7 @@ proptest! {
     #[test]
     fn who_is_to_go_changes_only_with_the_number(seed: u64, events in vec(quiet_event(), 1..30)) {
         let mut cluster = Cluster::new(seed, 5, None);
-        cluster.pass(20);
+        cluster.pass(30);
         let mut last = (cluster.want, cluster.names(Real::is_marked));
         // Kubernetes may not have taken up the last change when the next comes.
         let (mut raised, mut lowered) = (0, 0);
