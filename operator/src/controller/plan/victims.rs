@@ -300,13 +300,14 @@ mod tests {
         // For each pod: has a node, runs, is ready, its cost, may go; then which are taken, and
         // which would be at what cost.
         type Pod = (bool, bool, bool, i32, bool);
+        type Case<'a> = (&'a [Pod], &'a [usize], &'a [(usize, i32)]);
         const WORKS: Pod = (true, true, true, 0, false);
         const WORKS_UNREADY: Pod = (true, true, false, 0, false);
         const IDLE: Pod = (true, true, false, -100, true);
         const STARTS: Pod = (true, false, false, 0, false);
         let cost = |pod: Pod, cost| (pod.0, pod.1, pod.2, cost, pod.4);
         let may_go = |pod: Pod| (pod.0, pod.1, pod.2, pod.3, true);
-        let cases: [(&[Pod], &[usize], &[(usize, i32)]); 11] = [
+        let cases: [Case<'_>; 11] = [
             (&[WORKS], &[], &[]),
             (&[WORKS, IDLE], &[1], &[]),
             // Its cost spares one that looks unready, or may in a moment.
