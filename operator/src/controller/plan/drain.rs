@@ -15,6 +15,7 @@ mod orders;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -282,8 +283,8 @@ fn unsafe_to_go(
             .is_some_and(|seen| seen.may_go.is_some())
     };
     let to_go = |pod: &LivePod| may_go(pod) && !pool.others.iter().any(|p| p.uid == pod.uid);
-    let lowest = |pod: &LivePod| lowest(costs, pod);
-    let safe = takeable(staying(observed), to_go, lowest).pods.len();
+    let costs = |pod: &LivePod| possible(costs, pod);
+    let safe = takeable(staying(observed), to_go, costs).pods.len();
     pool.going.len().saturating_sub(safe)
 }
 
@@ -306,7 +307,7 @@ fn take<'a>(
     let mut found = takeable(
         staying(observed),
         |pod| may_go.contains(&*pod.uid),
-        |pod| lowest(costs, pod),
+        |pod| possible(costs, pod),
     );
     if may == May::LowerToNone && found.pods.len() < sides.victims.len() {
         found.pods.clear();
@@ -314,10 +315,11 @@ fn take<'a>(
     found
 }
 
-/// The lowest deletion cost that a pod has, or is about to get.
-fn lowest(costs: &BTreeMap<&str, i32>, pod: &LivePod) -> i32 {
-    let about_to_get = costs.get(&*pod.uid).copied();
-    about_to_get.unwrap_or(pod.mark.cost).min(pod.mark.cost)
+/// The deletion costs that a pod may have: what was read of it, or what it has or gets since.
+fn possible(costs: &BTreeMap<&str, i32>, pod: &LivePod) -> RangeInclusive<i32> {
+    let read = pod.mark.cost;
+    let written = costs.get(&*pod.uid).copied().unwrap_or(read);
+    written.min(read)..=written.max(read)
 }
 
 /// Who is to go, and who is not.

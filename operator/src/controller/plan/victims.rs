@@ -5,7 +5,7 @@
 //! (`ActivePodsWithRanks` in Kubernetes' `controller_utils.go`). What decides after that cannot be
 //! told from here, so pods that are alike up to there go together or not at all.
 
-use std::{cmp::Ordering, time::Duration};
+use std::{cmp::Ordering, ops::RangeInclusive, time::Duration};
 
 use conductor_client::QueueName;
 
@@ -167,22 +167,27 @@ pub(super) struct Takeable<'a> {
 const STEP: i32 = 100;
 
 /// Which of the pods that may go would be taken before any that may not. One that works may
-/// look unready in the next moment (a busy handler that answers no probe): readiness spares none,
-/// and its cost is the `lowest` that it may have by then.
+/// look unready in the next moment (a busy handler that answers no probe): readiness spares none.
+/// `costs` are the deletion costs that a pod may have by then, since what was read may be older
+/// than what was written: the lowest counts for one that may not go, the highest for one that may.
 pub(super) fn takeable<'a>(
     pods: impl Iterator<Item = &'a LivePod>,
     may_go: impl Fn(&LivePod) -> bool,
-    lowest: impl Fn(&LivePod) -> i32,
+    costs: impl Fn(&LivePod) -> RangeInclusive<i32>,
 ) -> Takeable<'a> {
     let (mut may, may_not): (Vec<&LivePod>, Vec<&LivePod>) = pods.partition(|pod| may_go(pod));
-    may.sort_by_key(|pod| rank(pod));
+    let at_best = |pod: &LivePod| {
+        let (assigned, runs, ready, _) = rank(pod);
+        (assigned, runs, ready, *costs(pod).end())
+    };
+    may.sort_by_key(|pod| at_best(pod));
     let mut found = Takeable::default();
     let mut is_first = true;
     for pod in may {
-        let own = rank(pod);
+        let own = at_best(pod);
         let at_worst = |other: &LivePod| {
             let (assigned, runs, ready, _) = rank(other);
-            (assigned, runs, ready && own.2, lowest(other))
+            (assigned, runs, ready && own.2, *costs(other).start())
         };
         let before = may_not.iter().filter(|other| at_worst(other) <= own);
         let before: Vec<_> = before.map(|other| at_worst(other)).collect();
@@ -359,10 +364,33 @@ mod tests {
                 })
                 .collect();
             let may_go = |pod: &LivePod| case[pod.name.parse::<usize>().unwrap()].4;
-            let found = takeable(pods.iter(), may_go, |pod| pod.mark.cost);
+            let costs = |pod: &LivePod| pod.mark.cost..=pod.mark.cost;
+            let found = takeable(pods.iter(), may_go, costs);
             let taken: Vec<_> = taken.iter().map(|&i| &pods[i]).collect();
             let tied: Vec<_> = tied.iter().map(|&(i, cost)| (&pods[i], cost)).collect();
             assert_eq!((found.pods, found.tied), (taken, tied), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn a_cost_that_may_have_been_written_anew_spares_and_takes_nobody() {
+        let pod = |name: &str, cost| {
+            let mut pod = LivePod {
+                name: name.to_owned(),
+                assigned: true,
+                ..LivePod::default()
+            };
+            pod.mark.cost = cost;
+            pod
+        };
+        let pods = [pod("works", -100), pod("idle", -200)];
+        for (written, taken) in [(-200, 1), (-300, 1), (-100, 0), (0, 0)] {
+            let costs = |pod: &LivePod| match &*pod.name {
+                "idle" => written.min(-200)..=written.max(-200),
+                _ => -100..=-100,
+            };
+            let found = takeable(pods.iter(), |pod| pod.name == "idle", costs);
+            assert_eq!(found.pods.len(), taken, "{written}");
         }
     }
 }
