@@ -95,6 +95,9 @@ pub fn decide(
     state
         .wants
         .push(now, terms.want, times.hold.max(times.window));
+    if samples.iter().any(works) {
+        state.worked = now;
+    }
     let queues_missing = samples.iter().any(|t| t.queue.is_none());
     let blind = blind::raise(&mut state, sample, &samples, &times, now, dt);
     let (replicas, reason) = if sample.server_away && sample.ready > 0 {
@@ -236,6 +239,10 @@ fn choose(
     let times = found.times;
     let enough = if found.saturated {
         found.terms.want
+    } else if now.seconds_since(state.worked) >= times.hold {
+        // The rate window is longer than the hold: what came in a burst is no rate when nothing
+        // comes any more.
+        0.0
     } else {
         let wants = state.wants.within(now, times.hold);
         wants.fold(found.terms.want, f64::max)
@@ -253,6 +260,15 @@ fn choose(
         return (current, Reason::Steady);
     }
     (lowered, Reason::ScaledDown)
+}
+
+/// Whether something waits, runs or has run since the sample before; what is unknown might.
+fn works(seen: &TaskSample) -> bool {
+    seen.queue != Some(0)
+        || seen.running > 0
+        || seen.started > 0
+        || seen.ended > 0
+        || seen.executing_seconds > 0.0
 }
 
 /// Rounds up; what is above a whole number by a rounding error only is that number.

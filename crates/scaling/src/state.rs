@@ -13,6 +13,8 @@ pub struct State {
     pub(crate) start_up: f64,
     /// Pods wanted, as they were computed.
     pub(crate) wants: Window<f64>,
+    /// When something last waited or ran, as far as is known; it starts with `since`.
+    pub(crate) worked: Instant,
     pub(crate) tasks: Vec<TaskState>,
     /// Since when a queue size has been missing.
     pub(crate) blind_since: Option<Instant>,
@@ -97,6 +99,7 @@ impl State {
             last: None,
             start_up: START_UP,
             wants: Window::default(),
+            worked: now,
             tasks: Vec::new(),
             blind_since: None,
             blind_raise: None,

@@ -121,6 +121,22 @@ fn no_work_goes_to_zero_but_not_before_a_window_is_full() {
 }
 
 #[test]
+fn pods_go_one_hold_after_the_last_task_although_its_rate_is_still_remembered() {
+    let (_, state) = run(&policy(), State::restarted(at(0)), 0, 60, |_| busy(5, 0), 5);
+    // The last tasks end between two samples.
+    let end = |_| {
+        let mut s = idle(5);
+        s.tasks[0].ended = 20;
+        s
+    };
+    let (_, state) = run(&policy(), state, 300, 1, end, 5);
+    let (d, _) = run(&policy(), state, 305, 8, idle, 5);
+    let first_zero = d.iter().position(|d| d.replicas == 0).unwrap() as u64 * TICK;
+    // T is presumed to be 30 s, and so is the hold; the rate window is as long again.
+    assert_eq!(first_zero + TICK, 30);
+}
+
+#[test]
 fn a_restored_state_knows_what_was_learnt_and_lowers_nothing_at_once() {
     // Tasks of 10 s, pods that start in 5 s.
     let seen = |_| {
