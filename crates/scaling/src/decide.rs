@@ -205,7 +205,10 @@ fn choose(
     let current = sample.current;
     // One pod at least while there is something to do, or to find out.
     let least = u32::from(found.terms.queue > 0 || found.terms.running > 0);
-    let wanted = ceil(found.terms.want).max(least);
+    // The rate window is longer than the hold: what came in a burst is no rate when nothing comes
+    // any more.
+    let is_over = now.seconds_since(state.worked) >= found.times.hold;
+    let wanted = if is_over { 0 } else { ceil(found.terms.want) }.max(least);
     let target = wanted.max(found.blind.unwrap_or(0)).clamp(min, max);
 
     if target > current {
@@ -239,9 +242,7 @@ fn choose(
     let times = found.times;
     let enough = if found.saturated {
         found.terms.want
-    } else if now.seconds_since(state.worked) >= times.hold {
-        // The rate window is longer than the hold: what came in a burst is no rate when nothing
-        // comes any more.
+    } else if is_over {
         0.0
     } else {
         let wants = state.wants.within(now, times.hold);
@@ -264,11 +265,7 @@ fn choose(
 
 /// Whether something waits, runs or has run since the sample before; what is unknown might.
 fn works(seen: &TaskSample) -> bool {
-    seen.queue != Some(0)
-        || seen.running > 0
-        || seen.started > 0
-        || seen.ended > 0
-        || seen.executing_seconds > 0.0
+    seen.queue != Some(0) || seen.running > 0 || seen.started > 0 || seen.ended > 0
 }
 
 /// Rounds up; what is above a whole number by a rounding error only is that number.
