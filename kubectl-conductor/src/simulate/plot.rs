@@ -143,7 +143,7 @@ impl<'a> Run<'a> {
         );
         let mut chart = ChartBuilder::on(area)
             .caption(title, (FONT, 14))
-            .margin_right(16)
+            .margin_right(40)
             .x_label_area_size(22)
             .y_label_area_size(52)
             .build_cartesian_2d(0.0..duration / 60.0, 0.0..f64::from(most) * 1.08)?;
@@ -178,8 +178,16 @@ impl<'a> Run<'a> {
             }
             points.push((at, of(moment)));
         }
-        points
+        corners(points)
     }
+}
+
+/// Leaves out what lies between two equal values: the line is the same, the file smaller.
+fn corners(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let value = |i: usize| points.get(i).map(|(_, y)| *y);
+    let is_between = |i: usize| i > 0 && value(i - 1) == value(i) && value(i) == value(i + 1);
+    let kept = (0..points.len()).filter(|i| !is_between(*i));
+    kept.map(|i| points[i]).collect()
 }
 
 /// A panel with a line for each policy.
@@ -208,7 +216,7 @@ impl Lines {
         let minutes_in_all = duration / 60.0;
         let mut chart = ChartBuilder::on(area)
             .caption(self.title, (FONT, 14))
-            .margin_right(16)
+            .margin_right(40)
             .x_label_area_size(22)
             .y_label_area_size(52)
             .build_cartesian_2d(0.0..minutes_in_all, 0.0..most * 1.05)?;
@@ -226,10 +234,9 @@ impl Lines {
             chart.draw_series(DashedLineSeries::new(ends, 6, 4, GOAL.stroke_width(1)))?;
         }
         for run in runs {
-            let points = run
-                .moments
-                .iter()
-                .map(|m| (m.at / 60.0, (self.of)(m).min(most)));
+            let points = run.moments.iter();
+            let points = points.map(|m| (m.at / 60.0, (self.of)(m).min(most)));
+            let points = corners(points.collect());
             chart.draw_series(LineSeries::new(points, run.colour.stroke_width(2)))?;
         }
         Ok(())
@@ -304,6 +311,14 @@ types:
             assert!(svg.contains(words), "{words}");
         }
         assert!(svg.matches("<polyline").count() > 6);
+    }
+
+    #[test]
+    fn a_line_is_drawn_by_its_corners() {
+        let points = [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (3.0, 5.0), (4.0, 1.0)];
+        let kept: Vec<f64> = corners(points.to_vec()).iter().map(|(x, _)| *x).collect();
+        assert_eq!(kept, [0.0, 2.0, 3.0, 4.0]);
+        assert!(corners(Vec::new()).is_empty());
     }
 
     #[test]
