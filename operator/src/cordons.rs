@@ -67,6 +67,37 @@ pub struct Told {
     pub answer: Result<PodReading, Untold>,
     /// Since when orders to this pod have failed.
     pub failing_since: Option<Instant>,
+    /// Since when it has done this without a break.
+    pub done_since: Option<Instant>,
+}
+
+impl Told {
+    /// After what came of the order before.
+    pub fn after(
+        before: Option<&Self>,
+        action: Action,
+        at: Instant,
+        answer: Result<PodReading, Untold>,
+    ) -> Self {
+        // A cordon that was renewed too late had ended meanwhile.
+        let goes_on = |before: &&Self| {
+            before.action == action && at.seconds_since(before.at) < TTL.as_secs_f64()
+        };
+        let (failing_since, done_since) = if answer.is_ok() {
+            let since = before.filter(goes_on).and_then(|told| told.done_since);
+            (None, since.or(Some(at)))
+        } else {
+            let since = before.and_then(|told| told.failing_since);
+            (since.or(Some(at)), None)
+        };
+        Self {
+            action,
+            at,
+            answer,
+            failing_since,
+            done_since,
+        }
+    }
 }
 
 /// Why a pod does not do as it is told.
@@ -250,16 +281,7 @@ impl Cordons {
         } = call;
         let at = self.caller.clock.now().clock;
         let mut all = self.all();
-        let failing_since = match (&answer, all.get(&order.uid)) {
-            (Ok(_), _) => None,
-            (Err(_), before) => before.and_then(|told| told.failing_since).or(Some(at)),
-        };
-        let told = Told {
-            action: order.action,
-            at,
-            answer,
-            failing_since,
-        };
+        let told = Told::after(all.get(&order.uid), order.action, at, answer);
         all.insert(order.uid, told);
         drop(all);
         // Closed only while the program ends.

@@ -176,7 +176,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         requeue: Some(if drained.leaving.is_empty() {
             observed.tick * 3
         } else {
-            drain::renewal(observed)
+            drain::renewal(observed).min(drain::SHOWN)
         }),
         marks: drained.marks,
         orders: drained.orders,

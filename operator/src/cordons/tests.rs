@@ -171,6 +171,32 @@ async fn a_pod_is_told_as_soon_as_it_has_the_key() {
     world.end().await;
 }
 
+#[test]
+fn since_when_a_pod_does_as_it_is_told() {
+    let told = |before: Option<&Told>, action, at, answer: Result<(), Untold>| {
+        let at = Instant::at(Duration::from_secs(at));
+        Told::after(before, action, at, answer.map(|()| PodReading::default()))
+    };
+    let (cordon, ok, failed) = (Action::Cordon, Ok(()), Err(Untold::Failed));
+    let since = |told: &Told| {
+        told.done_since
+            .map(|at| at.seconds_since(Instant::at(Duration::ZERO)))
+    };
+    let first = told(None, cordon, 10, ok);
+    assert_eq!(since(&first), Some(10.0));
+    let second = told(Some(&first), cordon, 39, ok);
+    assert_eq!(since(&second), Some(10.0));
+    for (action, at, answer, expected) in [
+        (cordon, 69, ok, Some(69.0)),
+        (Action::Uncordon, 40, ok, Some(40.0)),
+        (cordon, 40, failed, None),
+    ] {
+        assert_eq!(since(&told(Some(&second), action, at, answer)), expected);
+    }
+    let not = told(Some(&second), cordon, 40, failed);
+    assert_eq!(since(&told(Some(&not), cordon, 41, ok)), Some(41.0));
+}
+
 #[tokio::test]
 async fn a_pod_is_told_one_thing_at_a_time_and_of_the_rest_the_last() {
     runtime::install_tls_provider();

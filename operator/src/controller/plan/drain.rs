@@ -20,7 +20,7 @@ use std::{
 };
 
 use self::marks::is_victim;
-pub(super) use self::orders::renewal;
+pub(super) use self::{look::SHOWN, orders::renewal};
 use super::{
     Because, Mark,
     rollout::Rollout,

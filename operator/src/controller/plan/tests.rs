@@ -231,14 +231,11 @@ impl World {
     /// What a pod does when it is told something.
     fn tell(&mut self, order: &Order) {
         let at = self.now().clock;
-        let before = self.observed.told.get(&order.uid);
-        let failing_since = before.and_then(|told| told.failing_since).unwrap_or(at);
-        let mut told = Told {
-            action: order.action,
-            at,
-            answer: self.untold.map_or(Ok(PodReading::default()), Err),
-            failing_since: self.untold.map(|_| failing_since),
-        };
+        let before = self.observed.told.get(&order.uid).cloned();
+        let answer = self.untold.map_or(Ok(PodReading::default()), Err);
+        let mut told = Told::after(before.as_ref(), order.action, at, answer);
+        // For so long that it shows.
+        told.done_since = told.done_since.map(|_| Instant::at(Duration::ZERO));
         self.observed.told.insert(order.uid.clone(), told.clone());
         if told.answer.is_ok() {
             let pod = self.pod(&order.pod).clone();

@@ -23,6 +23,11 @@ use crate::{
 /// How long a cordoned pod that was idle is sure to be idle: its cordon lasts twice as long.
 const PROOF: Duration = Duration::from_secs(TTL.as_secs() / 2);
 
+/// How long a pod must have been cordoned before it is known to be unready for that, and to stay
+/// so: it is probed each second, and what is read may be older than that. It may have looked
+/// unready before, when it started or was busy.
+pub(in super::super) const SHOWN: Duration = Duration::from_secs(3);
+
 /// All pods that are not being deleted, by their UIDs.
 pub(super) fn all<'a>(
     observed: &'a Observed,
@@ -135,11 +140,13 @@ impl<'a> Look<'a> {
         ) else {
             return false;
         };
-        let Ok(said) = &told.answer else {
+        let (Ok(said), Some(since)) = (&told.answer, told.done_since) else {
             return false;
         };
+        let is_shown = self.now.clock.seconds_since(since) >= SHOWN.as_secs_f64();
         let is_cordon = told.action == Action::Cordon && ordered.action == Action::Cordon;
         is_cordon
+            && is_shown
             && said.cordoned
             && (said.in_flight, said.polls) == (0, 0)
             && said.at >= unready.max(ordered.since)

@@ -387,17 +387,8 @@ impl Cluster {
                 }
                 _ => Err(Untold::Failed),
             };
-            let before = self
-                .observed
-                .told
-                .get(&order.uid)
-                .and_then(|told| told.failing_since);
-            let told = Told {
-                action: order.action,
-                at: clock,
-                failing_since: answer.is_err().then(|| before.unwrap_or(clock)),
-                answer,
-            };
+            let before = self.observed.told.get(&order.uid);
+            let told = Told::after(before, order.action, clock, answer);
             self.observed.told.insert(order.uid, told);
         }
     }

@@ -117,6 +117,24 @@ fn busy_pods_end_what_they_have_first() {
 }
 
 #[test]
+fn a_pod_that_was_cordoned_a_moment_ago_may_be_unready_for_another_reason() {
+    // It started, or was busy, and may look ready once more before the kubelet asks it again.
+    let mut world = World::running(2, external(1));
+    world.pod("pod-1").ready_since = None;
+    let plan = world.tick(0, &[1, 0]);
+    assert_eq!(marked(&plan), ["pod-1"]);
+    world.apply(plan);
+    let since = world.seconds;
+    let told = world.observed.told.get_mut("uid-1").unwrap();
+    told.done_since = Some(Instant::at(Duration::from_secs(since)));
+    while world.seconds < since + super::super::drain::SHOWN.as_secs() {
+        assert_eq!(asked(&world.plan()), None);
+        world.seconds += 1;
+    }
+    assert_eq!(asked(&world.plan()), Some(1));
+}
+
+#[test]
 fn a_cordon_is_renewed_until_the_pod_is_gone() {
     for tick in [1, 5, 300] {
         let mut world = World::running(2, external(1));
