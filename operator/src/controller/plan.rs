@@ -140,12 +140,6 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         .deployment
         .as_ref()
         .is_some_and(|d| d.owner.as_deref() != Some(observed.uid.as_str()));
-    let object = deployment(
-        &observed.key,
-        &observed.uid,
-        worker,
-        scaled.drained.replicas,
-    );
     let apply = !owned_by_another && is_due(observed, &memory, &object, now);
     if memory.refused.as_ref().is_some_and(|r| r.object != object) {
         memory.refused = None;
