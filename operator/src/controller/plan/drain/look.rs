@@ -95,10 +95,9 @@ impl<'a> Look<'a> {
             None if pod.sidecar != SidecarState::Running => Work::None,
             None => Work::Unknown,
         };
-        let unable = self.is_unable(pod);
         let may_go = match work {
             Work::None => Some(Because::Unstarted),
-            Work::Idle if unable => Some(Because::Unable),
+            Work::Idle if self.is_unable_still(pod, reading) => Some(Because::Unable),
             _ if self.is_proven_idle(pod) => Some(Because::Idle),
             _ if self.is_overdue(pod) => Some(Because::Overdue),
             _ => None,
@@ -107,7 +106,7 @@ impl<'a> Look<'a> {
             pod,
             work,
             cordoned: reading.is_some_and(|reading| reading.cordoned),
-            unable,
+            unable: self.is_unable(pod),
             may_go,
         }
     }
@@ -121,12 +120,31 @@ impl<'a> Look<'a> {
         })
     }
 
+    /// It is not doing what it is told now: an order to another end says nothing about it.
     fn is_unable(&self, pod: &LivePod) -> bool {
-        self.told(pod).is_some_and(|told| {
-            // A cordon of which nothing is known would be over by then.
-            let for_long = |since| self.now.clock.seconds_since(since) >= TTL.as_secs_f64();
-            told.answer == Err(Untold::Unable) || told.failing_since.is_some_and(for_long)
-        })
+        let Some(told) = self.told(pod) else {
+            return false;
+        };
+        let ordered = self.memory.leaving.ordered.get(&pod.uid).filter(|ordered| {
+            let is_cordon = (told.action, ordered.action) == (Action::Cordon, Action::Cordon);
+            is_cordon && told.at >= ordered.since
+        });
+        let failing_since = told.failing_since.zip(ordered);
+        told.answer == Err(Untold::Unable)
+            || failing_since.is_some_and(|(since, ordered)| {
+                // A cordon of which nothing is known would be over by then.
+                let since = since.max(ordered.since);
+                self.now.clock.seconds_since(since) >= TTL.as_secs_f64()
+            })
+    }
+
+    /// It was read, and could not be told even then: one that can be reached again is told first.
+    fn is_unable_still(&self, pod: &LivePod, reading: Option<&PodReading>) -> bool {
+        let read_and_told = reading.zip(self.told(pod));
+        self.is_unable(pod)
+            && read_and_told.is_some_and(|(reading, told)| {
+                told.answer == Err(Untold::Unable) || told.at >= reading.at
+            })
     }
 
     /// It takes no tasks, had none when it was asked after it had turned unready, and can get

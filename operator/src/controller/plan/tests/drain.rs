@@ -286,13 +286,53 @@ fn a_pod_that_cannot_be_cordoned_goes_when_it_is_idle() {
             let plan = world.tick(0, &[0, 1]);
             world.apply(plan);
         }
-        let plan = world.tick(0, &[0, 1]);
+        let mut plan = world.tick(0, &[0, 1]);
+        if untold != Untold::Unable {
+            // It may be one that can be told by now.
+            assert_eq!(asked(&plan), None, "{untold:?}");
+            world.apply(plan);
+            let mut reached = world.clone();
+            reached.untold = None;
+            reached.seconds += TICK;
+            let answered = reached.plan();
+            assert_eq!(answered.orders.len(), 1);
+            reached.apply(answered);
+            let taken = reached.plan().counts.taken;
+            assert!(!taken.contains(&Because::Unable), "{untold:?}");
+            plan = world.plan();
+        }
         assert_eq!(asked(&plan), Some(1), "{untold:?}");
         assert_eq!(plan.counts.taken, [Because::Unable]);
         world.apply(plan);
         world.catch_up();
         assert_eq!(world.names(), ["pod-1"]);
     }
+}
+
+#[test]
+fn that_a_pod_could_not_be_told_long_ago_says_nothing() {
+    let mut world = World::running(1, external(0));
+    world.untold = Some(Untold::Failed);
+    for _ in 0..9 {
+        let plan = world.tick(0, &[1]);
+        world.apply(plan);
+    }
+    // It comes back, which it is not told either, and is to go once more.
+    world.edit(external(1));
+    let plan = world.tick(0, &[1]);
+    assert_eq!(released(&plan), ["pod-0"]);
+    world.apply(plan);
+    world.seconds += 60;
+    world.untold = None;
+    world.edit(external(0));
+    let plan = world.tick(0, &[0]);
+    assert_eq!((marked(&plan), asked(&plan)), (vec!["pod-0"], None));
+    world.apply(plan);
+    let plan = world.plan();
+    assert_eq!(
+        (asked(&plan), &*plan.counts.taken),
+        (Some(0), &[Because::Idle][..])
+    );
 }
 
 #[test]
