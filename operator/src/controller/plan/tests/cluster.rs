@@ -46,6 +46,8 @@ pub(super) struct Real {
     made: u64,
     /// Its handler looks unready while it works.
     single_threaded: bool,
+    /// That it is ready, or not any more, does not show yet.
+    is_late: bool,
     /// When each of its tasks ends.
     tasks: Vec<u64>,
     cordoned_until: u64,
@@ -211,12 +213,18 @@ impl Cluster {
             .retain(|pod| !pod.live.terminating || pod.is_busy());
     }
 
+    /// They probe each second; now and then it takes one more until it shows.
     fn kubelets(&mut self) {
         let at = self.at;
         for pod in &mut self.pods {
             let works = !(pod.is_cordoned(at) && pod.tasks.is_empty());
             let answers = pod.tasks.is_empty() || !pod.single_threaded;
             let ready = at >= pod.made + READY && works && answers && !pod.live.terminating;
+            pod.is_late =
+                ready != pod.live.ready_since.is_some() && !pod.is_late && self.rng.u8(..) < 80;
+            if pod.is_late {
+                continue;
+            }
             pod.live.ready_since = match pod.live.ready_since {
                 Some(since) if ready => Some(since),
                 _ => ready.then(|| wall(at)),
