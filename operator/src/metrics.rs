@@ -199,10 +199,10 @@ impl Metrics {
         let Key { namespace, name } = &observed.key;
         let worker = [namespace.as_str(), name.as_str()];
         if observed.round.is_some()
-            && let Some(decided) = &plan.memory.decided
+            && plan.memory.decided.is_some()
+            && let Some(scaling) = &plan.status.scaling
         {
-            let reason = decided.decision.reason.as_str();
-            self.decisions.with_label_values(&[reason]).inc();
+            self.decisions.with_label_values(&[&scaling.reason]).inc();
         }
         if let Some(scaling) = &plan.status.scaling {
             self.desired
@@ -211,18 +211,8 @@ impl Metrics {
         }
         let ready = plan.status.ready_replicas;
         self.ready.with_label_values(&worker).set(ready.into());
-        let Counts {
-            draining,
-            taken,
-            spared,
-        } = &plan.counts;
-        let draining = i64::try_from(*draining).unwrap_or(i64::MAX);
+        let draining = i64::try_from(plan.counts.draining).unwrap_or(i64::MAX);
         self.draining.with_label_values(&worker).set(draining);
-        for because in taken {
-            self.removed.with_label_values(&[because.as_str()]).inc();
-        }
-        self.others_removed
-            .inc_by(u64::try_from(*spared).unwrap_or(u64::MAX));
 
         let mut series = Vec::new();
         let mut oldest: f64 = 0.0;
@@ -252,6 +242,15 @@ impl Metrics {
         for gone in before.iter().filter(|s| !series.contains(s)) {
             let _ = self.queue.remove_label_values(gone);
         }
+    }
+
+    /// A plan was written.
+    pub fn written(&self, counts: &Counts) {
+        for because in &counts.taken {
+            self.removed.with_label_values(&[because.as_str()]).inc();
+        }
+        self.others_removed
+            .inc_by(u64::try_from(counts.spared).unwrap_or(u64::MAX));
     }
 
     /// Forgets the workers that are gone.

@@ -64,6 +64,12 @@ impl Identity {
         &self.connection.base
     }
 
+    /// Whether both reach the same queues, whoever they are to the server: gateways tell tenants
+    /// by headers.
+    pub fn reaches_queues_of(&self, connection: &worker::Connection) -> bool {
+        self.connection.base == connection.base && self.connection.headers == connection.headers
+    }
+
     /// Whether it may change although the workers do not.
     pub fn has_references(&self) -> bool {
         self.namespace.is_some()

@@ -105,6 +105,15 @@ struct Seat {
     due: Option<scaling::Instant>,
 }
 
+impl Seen {
+    /// Nobody has this identity any more.
+    fn forget(&mut self, identity: &Identity) {
+        self.servers.remove(identity);
+        let is_asked = |base: &ApiBase| self.servers.keys().any(|other| other.base() == base);
+        self.requests.retain(|base, _| is_asked(base));
+    }
+}
+
 impl Sampling {
     /// Nothing is sampled yet. Workers whose round is complete go to `wake`.
     pub fn new(
@@ -150,7 +159,7 @@ impl Sampling {
         let there = seen
             .servers
             .iter()
-            .filter(|(identity, _)| *identity.base() == worker.connection.base);
+            .filter(|(identity, _)| identity.reaches_queues_of(&worker.connection));
         let identities: Vec<&Server> = there.map(|(_, server)| server).collect();
         queues::shares_of(&identities, key, worker)
     }
@@ -184,7 +193,7 @@ impl Sampling {
                 Some(ended) = loops.join_next_with_id() => {
                     let id = match ended {
                         Ok((id, identity)) => {
-                            self.seen().servers.remove(&identity);
+                            self.seen().forget(&identity);
                             id
                         }
                         // It is started again, and what it read last is kept.

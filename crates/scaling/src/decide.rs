@@ -12,6 +12,8 @@ use crate::{
 const DRAIN_SHARE: f64 = 0.6;
 /// The shortest rate window, in seconds: what lasts less is a burst, not a rate.
 const SHORTEST_WINDOW: f64 = 30.0;
+/// The longest rate window, in seconds, however long tasks may wait: what is kept is bounded.
+pub(crate) const LONGEST_WINDOW: f64 = 3600.0;
 /// The shortest time that fewer pods must be enough before any is taken away, in seconds.
 const SHORTEST_HOLD: f64 = 15.0;
 /// Lowering by less than this share of the pods is not worth the restart that may follow.
@@ -21,6 +23,9 @@ const DOWN_BAND: f64 = 0.1;
 const SPARE: f64 = 0.3;
 /// New pods help only after T. Beyond this share of W the division by D − T is cut off.
 const LEAST_REMAINING: f64 = 0.15;
+/// A start-up that takes longer, in seconds, waited for something else than the pod itself: a
+/// node, a quota, an image that could not be pulled.
+pub(crate) const LONGEST_START_UP: f64 = 900.0;
 /// Weight of one more start-up in the mean.
 const START_UP_WEIGHT: f64 = 0.2;
 
@@ -47,16 +52,18 @@ impl Times {
         } else {
             Duration::ZERO
         };
-        let start_up = state.start_up.max(waiting_for_first.as_secs_f64());
+        let waiting_for_first = waiting_for_first.as_secs_f64().min(LONGEST_START_UP);
+        let start_up = state.start_up.max(waiting_for_first);
         Self {
             wait,
             drain: policy
                 .drain_within
                 .map_or(DRAIN_SHARE * wait, |d| d.as_secs_f64())
                 .max(1e-3),
-            window: (wait / 2.0).max(SHORTEST_WINDOW),
+            window: (wait / 2.0).clamp(SHORTEST_WINDOW, LONGEST_WINDOW),
             start_up,
-            hold: start_up.max(SHORTEST_HOLD),
+            // Pods that never get ready must not hold themselves.
+            hold: state.start_up.max(SHORTEST_HOLD),
         }
     }
 }
@@ -75,7 +82,8 @@ pub fn decide(
         .tasks
         .resize_with(policy.tasks.len(), TaskState::default);
     for seen in &sample.started_up {
-        state.start_up += START_UP_WEIGHT * (seen.as_secs_f64() - state.start_up);
+        let seen = seen.as_secs_f64().min(LONGEST_START_UP);
+        state.start_up += START_UP_WEIGHT * (seen - state.start_up);
     }
     let times = Times::of(policy, &state, sample);
 

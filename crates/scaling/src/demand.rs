@@ -1,8 +1,8 @@
 //! The slots that one task type needs.
 
 use crate::{
-    Instant, Reason, TaskPolicy, TaskSample, TaskTerms,
-    decide::Times,
+    Instant, RateLimit, Reason, TaskPolicy, TaskSample, TaskTerms,
+    decide::{LONGEST_WINDOW, Times},
     saturation::Seen,
     state::{Flow, TaskState},
 };
@@ -42,7 +42,7 @@ pub(crate) fn observe(
         started: as_f64(seen.started),
         seconds: dt,
     };
-    let rate_window = policy.rate_limit.map_or(0.0, |r| r.window.as_secs_f64());
+    let rate_window = policy.rate_limit.map_or(0.0, rate_window);
     state
         .flows
         .push(now, flow, times.window.max(rate_window + dt));
@@ -80,11 +80,17 @@ fn is_limited(
         running.max(now) >= LIMITED * f64::from(limit)
     });
     let by_rate = policy.rate_limit.is_some_and(|limit| {
-        let window = limit.window.as_secs_f64() + dt;
+        let window = rate_window(limit) + dt;
         let started: f64 = state.flows.within(now, window).map(|f| f.started).sum();
         started >= LIMITED * f64::from(limit.count)
     });
     by_number || by_rate
+}
+
+/// The seconds over which starts are counted against a limit. Of a day's limit only the last
+/// hour: once it is used up and that hour is past, a free slot that gets nothing says as much.
+fn rate_window(limit: RateLimit) -> f64 {
+    limit.window.as_secs_f64().min(LONGEST_WINDOW)
 }
 
 /// Finds the part of the queue that no slot can take, since its tasks are delayed (U).

@@ -1,6 +1,6 @@
 //! What is remembered between decisions.
 
-use crate::{Instant, saturation::Saturation, window::Window};
+use crate::{Instant, decide::LONGEST_START_UP, saturation::Saturation, window::Window};
 
 /// What is remembered between decisions. Opaque; it starts with [`State::restarted`].
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +112,7 @@ impl State {
         let sane = |x: f64| x.is_finite() && x > 0.0;
         let mut state = Self::restarted(now);
         if sane(memory.start_up_seconds) {
-            state.start_up = memory.start_up_seconds;
+            state.start_up = memory.start_up_seconds.min(LONGEST_START_UP);
         }
         state.tasks = memory
             .tasks

@@ -144,6 +144,40 @@ fn pods_go_one_hold_after_the_last_task_although_its_rate_is_still_remembered() 
 }
 
 #[test]
+fn pods_that_never_get_ready_go_when_the_work_has_gone() {
+    let mut waits_since = 0;
+    let mut starting = |queue: u64, current: u32| {
+        let mut s = sample(current, Some(queue));
+        (s.ready, s.starting) = (0, current);
+        s.oldest_starting = Duration::from_secs(waits_since);
+        waits_since += TICK;
+        s
+    };
+    let first = State::restarted(at(0));
+    let (d, state) = run(&policy(), first, 0, 200, |n| starting(1000, n), 0);
+    let asked = d.last().unwrap().replicas;
+    assert!(asked > 1, "{:?}", d.last());
+    // Somebody has ended the workflows.
+    let (d, _) = run(&policy(), state, 1000, 8, |n| starting(0, n), asked);
+    assert_eq!(d.last().unwrap().replicas, 0);
+}
+
+#[test]
+fn one_long_start_up_is_no_reason_to_hold_for_hours() {
+    let mut s = busy(5, 0);
+    s.started_up = vec![Duration::from_secs(86_400)];
+    let (_, state) = decide(&policy(), State::restarted(at(0)), &s, at(0));
+    // 30 s as presumed, and a fifth of the way to a quarter of an hour.
+    assert!((state.memory().start_up_seconds - 204.0).abs() < 1e-6);
+    let remembered = Memory {
+        start_up_seconds: 1e6,
+        ..Memory::default()
+    };
+    let restored = State::restored(&remembered, at(0)).memory();
+    assert!((restored.start_up_seconds - 900.0).abs() < 1e-6);
+}
+
+#[test]
 fn a_restored_state_knows_what_was_learnt_and_lowers_nothing_at_once() {
     // Tasks of 10 s, pods that start in 5 s.
     let seen = |_| {

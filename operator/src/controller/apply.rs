@@ -1,6 +1,6 @@
 //! Writes what the plan says. It decides nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use api::{ConductorWorker, ConductorWorkerStatus};
 use futures::{StreamExt, stream};
@@ -28,12 +28,16 @@ use super::{
 };
 use crate::{
     CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, FIELD_MANAGER,
+    cordons::Order,
     error::Error,
     stores::{DELETION_COST, Guarded},
 };
 
 /// How many pods are marked at once.
 const AT_ONCE: usize = 16;
+
+/// More events than this are not kept for a later try.
+const UNTOLD: usize = 20;
 
 /// How soon the status says that something was refused.
 const SOON: Duration = Duration::from_millis(200);
@@ -51,8 +55,8 @@ pub(super) async fn apply(
         deployment,
         status,
         write_status,
-        events,
-        counts: _,
+        mut events,
+        counts,
         mut memory,
         requeue,
     } = plan;
@@ -63,8 +67,11 @@ pub(super) async fn apply(
         // At once, also while the API server is away; but nobody is told to take no more tasks
         // who is not marked: another operator process could not tell them.
         context.cordons.send(key, back);
-        patch_marks(context, key, marks, &mut memory).await?;
-        context.cordons.send(key, away);
+        let unmarked = patch_marks(context, key, marks, &mut memory).await?;
+        let is_marked = |order: &Order| !unmarked.contains(&order.uid);
+        context
+            .cordons
+            .send(key, away.into_iter().filter(is_marked).collect());
         let mut refused = false;
         if let Some(object) = deployment {
             refused = apply_deployment(context, key, object, &mut memory).await?;
@@ -75,12 +82,17 @@ pub(super) async fn apply(
         Ok(refused)
     }
     .await;
-    if written.is_err() {
-        // The events come with the next try.
-        memory.told.clear();
+    let is_written = matches!(written, Ok(false));
+    if !is_written {
+        // What they tell has not happened yet.
+        events.truncate(UNTOLD);
+        memory.untold = std::mem::take(&mut events);
     }
     context.remember(key, memory);
     let refused = written?;
+    if is_written {
+        context.metrics.written(&counts);
+    }
     for event in events {
         tell(context, key, uid, event).await;
     }
@@ -146,13 +158,16 @@ async fn apply_deployment(
     }
 }
 
-/// All at once; those that succeed are remembered also where another fails.
+/// All at once; those that succeed are remembered also where another fails. The UIDs of pods
+/// whose marks were refused, which is remembered too: all else goes on.
 async fn patch_marks(
     context: &Context,
     key: &Key,
     marks: Vec<Mark>,
     memory: &mut Memory,
-) -> Result<(), Error> {
+) -> Result<BTreeSet<String>, Error> {
+    memory.unmarked = None;
+    let mut unmarked = BTreeSet::new();
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
     let mut patched = stream::iter(marks)
         .map(async |mark| {
@@ -171,13 +186,20 @@ async fn patch_marks(
                 };
                 memory.leaving.marked.insert(mark.uid, marked);
             }
-            Err(error) => failed = Err(error),
+            Err(error) => match refusal(&error) {
+                Some(message) => {
+                    tracing::warn!(worker = %key, pod = mark.pod, message, "a mark was refused");
+                    memory.unmarked = Some((mark.pod, message));
+                    unmarked.insert(mark.uid);
+                }
+                None => failed = Err(Error::in_("marking a pod")(error)),
+            },
         }
     }
-    failed
+    failed.map(|()| unmarked)
 }
 
-async fn patch_mark(pods: &Api<Pod>, mark: &Mark) -> Result<(), Error> {
+async fn patch_mark(pods: &Api<Pod>, mark: &Mark) -> Result<(), kube::Error> {
     let Mark {
         pod,
         uid: _,
@@ -204,7 +226,7 @@ async fn patch_mark(pods: &Api<Pod>, mark: &Mark) -> Result<(), Error> {
     {
         Ok(_) => Ok(()),
         Err(error) if is_gone(&error) => Ok(()),
-        Err(error) => Err(Error::in_("marking a pod")(error)),
+        Err(error) => Err(error),
     }
 }
 

@@ -14,7 +14,7 @@ use runtime::cordon::Action;
 use scaling::{Decision, Instant, State};
 use serde_json::Value;
 
-use super::plan::rate::Starts;
+use super::plan::{Event, rate::Starts};
 use crate::{cordons::Told, sampling::Round, worker::Worker};
 
 /// Which worker.
@@ -216,12 +216,20 @@ pub struct Memory {
     pub history: Option<Vec<ScalingChange>>,
     /// What was told as an event a while ago, whether it was a warning, and when.
     pub told: BTreeMap<(bool, String), Instant>,
+    /// What is still to be told: what it was about could not be written.
+    pub untold: Vec<Event>,
     /// UIDs of pods that were seen ready; none before the first round.
     pub seen_ready: Option<BTreeSet<String>>,
+    /// When the first round was.
+    pub watched_since: Option<Timestamp>,
+    /// The pods' polls fail, and none has succeeded since.
+    pub polls_fail: bool,
     /// The Deployment as it was last applied.
     pub applied: Option<Applied>,
     /// A Deployment that the API server refused.
     pub refused: Option<Refused>,
+    /// The name of a pod whose mark the API server refused the last time, and why.
+    pub unmarked: Option<(String, String)>,
     /// The status as it was last written.
     pub written: Option<Written>,
     /// What was done about pods that are to go.

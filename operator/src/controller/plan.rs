@@ -153,11 +153,12 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         };
     }
     let is_refused = memory.refused.is_some() && !apply;
-    let events = if is_refused {
+    let mut events = if is_refused {
         Vec::new()
     } else {
         tell::events(&scaled)
     };
+    events.extend(tell::unmarked(&memory));
     let drained = scaled.drained;
     Plan {
         deployment: apply.then_some(object),
@@ -202,7 +203,10 @@ fn finish(
     let last = status::last(observed, &memory, now);
     let write_status = status::is_due(last, &status, memory.written.as_ref(), now);
     events.extend(status::warnings(last, &status));
-    let events = told::once(&mut memory, events, now);
+    let mut events = told::once(&mut memory, events, now);
+    if memory.refused.is_none() {
+        events.splice(0..0, std::mem::take(&mut memory.untold));
+    }
     Plan {
         status,
         write_status,

@@ -125,8 +125,10 @@ impl TermGauges {
             self.min.with_label_values(&labels).set(limits.min.into());
             self.max.with_label_values(&labels).set(limits.max.into());
         }
-        if let Some(age) = scaling.and_then(|s| s.terms?.pods_age_seconds) {
-            self.pods_age.with_label_values(&labels).set(age);
+        match scaling.and_then(|s| s.terms?.pods_age_seconds) {
+            Some(age) => self.pods_age.with_label_values(&labels).set(age),
+            // There is no pod; an error: nor was there one.
+            None => drop(self.pods_age.remove_label_values(&labels)),
         }
         let mut shown = BTreeSet::new();
         if terms.tasks.len() == worker.tasks.len() {

@@ -202,7 +202,7 @@ struct Known {
 }
 
 impl Pods {
-    /// The pods whose turn it is, `quota` of them: those that are leaving always, then those
+    /// The pods whose turn it is: those that are leaving always, and `quota` of the others, those
     /// whose last turn is the longest ago. Over a few rounds each has its turn, and what it
     /// counted in between is not lost.
     pub(super) fn take_turns(
@@ -211,8 +211,6 @@ impl Pods {
         quota: usize,
         now: Instant,
     ) -> Vec<Target> {
-        let rounds = pods.len().div_ceil(quota.max(1)).max(1);
-        self.rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
         pods.sort_by(|a, b| {
             let turn = |pod: &Target| self.turns.get(&pod.uid).copied();
             b.leaving
@@ -220,7 +218,9 @@ impl Pods {
                 .then_with(|| turn(a).cmp(&turn(b)))
         });
         let leaving = pods.iter().filter(|pod| pod.leaving).count();
-        pods.truncate(quota.max(leaving));
+        let rounds = (pods.len() - leaving).div_ceil(quota.max(1)).max(1);
+        self.rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        pods.truncate(quota.saturating_add(leaving));
         self.turns
             .extend(pods.iter().map(|pod| (pod.uid.clone(), now)));
         self.round = now;
@@ -523,13 +523,32 @@ mod tests {
         assert_eq!(asked.len(), 19);
         let least = asked.values().min().unwrap();
         let most = asked.values().max().unwrap();
-        assert!(most - least <= 1, "{asked:?}");
+        // Those of one round are alike for the next.
+        assert!(most - least <= 2, "{asked:?}");
         // A pod that is new goes before all that had a turn.
         let turn = pods.take_turns(targets(21), 1, at(10));
         assert_eq!(turn[0].uid, "uid-20");
         // Each, where that is no burden.
         assert_eq!(pods.take_turns(targets(3), 5, at(11)).len(), 3);
         assert_eq!(pods.rounds(), 1);
+    }
+
+    #[test]
+    fn those_that_leave_take_nobodys_turn() {
+        let mut pods = Pods::default();
+        let mut asked: HashMap<String, u32> = HashMap::new();
+        for second in 0..4 {
+            let mut all = targets(20);
+            for target in &mut all[..12] {
+                target.leaving = true;
+            }
+            for target in pods.take_turns(all, 5, at(second)) {
+                *asked.entry(target.uid).or_default() += 1;
+            }
+            assert_eq!(pods.rounds(), 2);
+        }
+        assert_eq!(asked.len(), 20);
+        assert!(asked.values().all(|times| *times >= 2), "{asked:?}");
     }
 
     #[test]

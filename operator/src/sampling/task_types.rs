@@ -14,6 +14,9 @@ use super::{Limits, Pollers, sizes::Requests};
 /// How often a task type is read again, in seconds.
 const AGAIN: f64 = 60.0;
 
+/// Limits that cannot be read any more count for so long, in seconds.
+const OUTLIVE: f64 = 3600.0;
+
 /// How many are read in one tick, and how many of these at once: many workers that start
 /// together are no burst at the server.
 const PER_TICK: usize = 64;
@@ -36,7 +39,10 @@ pub(super) struct TaskTypes {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     limits: Limits,
+    /// When they were asked for.
     read: Instant,
+    /// When they were last told.
+    told: Instant,
 }
 
 /// Who polled a queue.
@@ -76,7 +82,7 @@ impl TaskTypes {
     }
 
     /// Notes what was said of the task types that were asked for. Limits that could not be read stay
-    /// as they were. A type that was not answered in time is due again at once, unless none was:
+    /// as they were, for an hour. A type that was not answered in time is due again at once, unless none was:
     /// such a server is left alone for a while. `ours` are the names of our pods, those that
     /// went a moment ago included.
     pub(super) fn note(
@@ -93,9 +99,20 @@ impl TaskTypes {
                 None if answers => continue,
                 None => Err(Unread),
             };
-            let before = self.known.get(name).map(|known| known.limits);
-            let limits = limits.unwrap_or_else(|Unread| before.unwrap_or_default());
-            self.known.insert(name.clone(), Known { limits, read: now });
+            let before = self.known.get(name).copied();
+            let before = before.filter(|known| now.seconds_since(known.told) < OUTLIVE);
+            let known = match (limits, before) {
+                (Err(Unread), Some(before)) => Known {
+                    read: now,
+                    ..before
+                },
+                (limits, _) => Known {
+                    limits: limits.unwrap_or_default(),
+                    read: now,
+                    told: now,
+                },
+            };
+            self.known.insert(name.clone(), known);
         }
         for rows in said.values().filter_map(|said| said.pollers.as_ref()) {
             for row in rows {

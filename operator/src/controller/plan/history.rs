@@ -19,13 +19,15 @@ const USUAL: [&str; 6] = [
     "AtMinReplicas",
 ];
 
-/// The reason, or one word for all that say that things are as they should be.
+/// Reasons that come and go while Conductor cannot be asked.
+const BLIND: [&str; 3] = ["StaleMetrics", "ServerAway", "RaisedBlind"];
+
+/// The reason, or one word for all that say that things are as they should be, and one for all
+/// that say that too little is known.
 pub(super) fn kind(reason: &str) -> &str {
-    if USUAL.contains(&reason) {
-        USUAL[0]
-    } else {
-        reason
-    }
+    let alike = [&USUAL[..], &BLIND[..]];
+    let group = alike.into_iter().find(|group| group.contains(&reason));
+    group.map_or(reason, |group| group[0])
 }
 
 /// Notes what is wanted now, if that is something else than before. After a restart the status

@@ -40,8 +40,11 @@ pub(super) fn measure(
             status
         })
         .collect();
-    status.queue = status.tasks.iter().map(|t| t.queue).sum();
-    status.in_flight = status.tasks.iter().map(|t| t.in_flight).sum();
+    let tasks = status.tasks.iter();
+    status.queue = tasks
+        .clone()
+        .try_fold(0_u64, |sum, task| Some(sum.saturating_add(task.queue?)));
+    status.in_flight = tasks.fold(0, |sum: u32, task| sum.saturating_add(task.in_flight));
 }
 
 fn task_status(

@@ -76,7 +76,7 @@ pub(super) fn scale(
                 memory.decided = None;
             }
         }
-        remember(observed, round, memory);
+        remember(observed, round, memory, now);
     }
     let mut ordered = |replicas, reason, said: &str| {
         let aim = aim(worker, rollout, replicas);
@@ -281,7 +281,7 @@ fn sample(
     observed: &Observed,
     worker: &Worker,
     round: &Round,
-    memory: &Memory,
+    memory: &mut Memory,
     split: &Split,
     now: Now,
 ) -> Sample {
@@ -299,9 +299,9 @@ fn sample(
         for (task, seen) in worker.tasks.iter().zip(&mut sample.tasks) {
             let of_pod = reading.tasks.get(&task.queue).copied().unwrap_or_default();
             if leaving {
-                seen.leaving += of_pod.in_flight;
+                seen.leaving = seen.leaving.saturating_add(of_pod.in_flight);
             } else {
-                seen.running += of_pod.in_flight;
+                seen.running = seen.running.saturating_add(of_pod.in_flight);
                 seen.idle_slot |= of_pod.idle;
             }
         }
@@ -322,7 +322,11 @@ fn sample(
             sample.ready += 1;
             sample.stats_complete &= reading.is_some();
             sample.idle += u32::from(is_idle(pod, reading));
-            if memory.seen_ready.is_some() && !was_ready {
+            // One that was made before that was not watched: it may have been ready long ago.
+            let is_new = memory
+                .watched_since
+                .is_some_and(|since| pod.created >= Some(since));
+            if is_new && !was_ready {
                 sample.started_up.push(pod.age_at(pod.ready_since));
             }
         } else if was_ready {
@@ -336,7 +340,14 @@ fn sample(
     let polls: u64 = round.growth.values().map(|g| g.polls).sum();
     let errors: u64 = round.growth.values().map(|g| g.poll_errors).sum();
     let unreadable = sample.tasks.iter().all(|t| t.queue.is_none());
-    sample.server_away = unreadable && errors > 0 && errors >= polls;
+    // An outage lasts until a poll succeeds: one that is not answered, or that the server asked to
+    // wait with, fails less often than once a round.
+    if polls > errors {
+        memory.polls_fail = false;
+    } else if errors > 0 {
+        memory.polls_fail = true;
+    }
+    sample.server_away = unreadable && memory.polls_fail;
     sample
 }
 
@@ -376,7 +387,8 @@ fn part(whole: u64, own: u32, all: u32) -> u64 {
 }
 
 /// The round is spent; what it showed is kept for the time until the next.
-fn remember(observed: &Observed, round: &Round, memory: &mut Memory) {
+fn remember(observed: &Observed, round: &Round, memory: &mut Memory, now: Now) {
+    memory.watched_since.get_or_insert(now.wall);
     let seen = memory.seen_ready.take().unwrap_or_default();
     memory.seen_ready = Some(
         observed

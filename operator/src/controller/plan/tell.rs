@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Event, scale::Scaled};
+use crate::controller::observed::Memory;
 
 /// How many pods are named in an event.
 const NAMED: usize = 3;
@@ -61,6 +62,18 @@ pub(super) fn events(scaled: &Scaled) -> Vec<Event> {
         tell(true, "OtherPodRemoved", message);
     }
     events
+}
+
+/// A pod that cannot be marked works on, and replicas are not lowered by it.
+pub(super) fn unmarked(memory: &Memory) -> Option<Event> {
+    let (pod, why) = memory.unmarked.as_ref()?;
+    Some(Event {
+        warning: true,
+        reason: "PodNotMarked".to_owned(),
+        message: format!(
+            "{pod} is to go but cannot be marked, so it stays; let the operator patch labels and annotations of pods: {why}"
+        ),
+    })
 }
 
 fn noun(n: u32, verb: &str) -> String {

@@ -524,6 +524,95 @@ fn a_conductor_that_is_away_is_no_error_of_the_workers() {
 }
 
 #[test]
+fn start_up_times_are_those_of_pods_that_were_watched() {
+    let start_up = |world: &World| {
+        let state = world.observed.memory.state.as_ref().unwrap();
+        state.memory().start_up_seconds
+    };
+    let ready = |world: &mut World, name: &str| {
+        let now = world.now().wall;
+        world.pod(name).ready_since = Some(now);
+        let plan = world.tick(0, &[1, 1, 1]);
+        world.apply(plan);
+    };
+    // An operator that starts anew finds a pod of yesterday unready.
+    let mut world = World::running(2, json!({}));
+    world.seconds += 86_400;
+    world.pod("pod-1").ready_since = None;
+    let plan = world.tick(0, &[1, 1]);
+    world.apply(plan);
+    let guessed = start_up(&world);
+    ready(&mut world, "pod-1");
+    assert!((start_up(&world) - guessed).abs() < 1e-9);
+
+    let made = world.now().wall;
+    world.live().wanted = 3;
+    world.catch_up();
+    let pod = world.pod("pod-2");
+    (pod.created, pod.ready_since) = (Some(made), None);
+    let plan = world.tick(0, &[1, 1, 0]);
+    world.apply(plan);
+    ready(&mut world, "pod-2");
+    let (expected, found) = (0.8 * guessed + 0.2 * 5.0, start_up(&world));
+    assert!((found - expected).abs() < 1e-9, "{found}");
+}
+
+#[test]
+fn an_outage_lasts_until_a_poll_succeeds() {
+    let mut world = World::running(2, json!({}));
+    let mut reason = |polls, poll_errors| {
+        world.read(0, &[1, 1]);
+        world.unread(Some(Failure::Unreachable), None);
+        let growth = Growth {
+            polls,
+            poll_errors,
+            ..Growth::default()
+        };
+        let round = world.observed.round.as_mut().unwrap();
+        round.growth = [(queue(), growth)].into();
+        let plan = world.plan();
+        let reason = decided(&plan).1.to_owned();
+        world.apply(plan);
+        reason
+    };
+    let reasons = [(1, 1), (0, 0), (0, 0), (3, 2), (0, 0)].map(|(all, bad)| reason(all, bad));
+    let away = "ServerAway";
+    let stale = "StaleMetrics";
+    assert_eq!(reasons, [away, away, away, stale, stale]);
+}
+
+#[test]
+fn what_could_not_be_written_is_told_once_it_is() {
+    let mut world = World::running(1, external(3));
+    let plan = world.plan();
+    let told_first = plan.events.clone();
+    assert_eq!(told(&plan), [(false, "Scaled")]);
+    // The write fails: the events are kept, and all else that the plan made is remembered.
+    world.observed.memory = Memory {
+        untold: plan.events,
+        ..plan.memory
+    };
+    let plan = world.plan();
+    assert_eq!(plan.events, told_first);
+    world.apply(plan);
+    assert!(world.plan().events.is_empty());
+}
+
+#[test]
+fn a_pod_that_cannot_be_marked_is_told() {
+    let mut world = World::running(1, external(1));
+    let plan = world.plan();
+    world.apply(plan);
+    world.observed.memory.unmarked = Some(("pod-0".to_owned(), "denied by policy".to_owned()));
+    let plan = world.plan();
+    assert_eq!(told(&plan), [(true, "PodNotMarked")]);
+    assert!(plan.events[0].message.ends_with("denied by policy"));
+    world.apply(plan);
+    world.observed.memory.unmarked = Some(("pod-0".to_owned(), "again".to_owned()));
+    assert!(world.plan().events.is_empty(), "a moment later");
+}
+
+#[test]
 fn a_schedule_keeps_more_pods_while_it_holds() {
     // The world begins at 00:16:40.
     let schedule = |cron, min| {

@@ -11,6 +11,9 @@ const WARNING_AGAIN: Duration = Duration::from_secs(600);
 /// How long anything else is not told again: a change in several steps is one.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// Of these warnings every word counts: each is about other pods.
+const EACH: [&str; 2] = ["DrainOverdue", "OtherPodRemoved"];
+
 /// Leaves out what was told a while ago already. Of warnings the reason counts, since their
 /// messages hold numbers that change; of others every word.
 pub(super) fn once(memory: &mut Memory, mut events: Vec<Event>, now: Now) -> Vec<Event> {
@@ -19,7 +22,7 @@ pub(super) fn once(memory: &mut Memory, mut events: Vec<Event>, now: Now) -> Vec
         now.clock.seconds_since(*at) < again.as_secs_f64()
     });
     events.retain(|event| {
-        let what = if event.warning {
+        let what = if event.warning && !EACH.contains(&event.reason.as_str()) {
             event.reason.clone()
         } else {
             format!("{}: {}", event.reason, event.message)
