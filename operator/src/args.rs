@@ -86,7 +86,7 @@ struct RunArgs {
         value_name = "NUMBER"
     )]
     conductor_requests_per_second: String,
-    /// Sidecars asked for their statistics in a second, for each Conductor server; larger pools'
+    /// Sidecars asked for their statistics in a second, for each Conductor server and key; larger pools'
     /// pods are asked in turns
     #[arg(
         long,

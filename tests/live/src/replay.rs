@@ -82,23 +82,6 @@ pub async fn replay(
     Ok(ids)
 }
 
-/// How many of these workflows have not ended; those that have are not asked for again.
-pub async fn still_open(conductor: &Client, open: &mut Vec<String>) -> Result<usize> {
-    let mut left = Vec::new();
-    for id in open.drain(..) {
-        if !conductor
-            .get_workflow(&id, false)
-            .await?
-            .status
-            .is_terminal()
-        {
-            left.push(id);
-        }
-    }
-    *open = left;
-    Ok(open.len())
-}
-
 /// Reads what became of each.
 pub async fn outcomes(conductor: &Client, ids: &[String]) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();

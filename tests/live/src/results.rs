@@ -42,15 +42,6 @@ pub fn keep(entry: &Entry, contender: Contender) -> Result<()> {
         .with_context(|| format!("{} cannot be written", file.display()))
 }
 
-/// Forgets what earlier calls have run.
-pub fn forget() -> Result<()> {
-    let runs = folder().join("runs");
-    if runs.exists() {
-        fs::remove_dir_all(runs)?;
-    }
-    Ok(())
-}
-
 /// Writes the page and the plot of all that is kept. Scenarios are (name, about).
 pub fn write(scenarios: &[(String, String)]) -> Result<()> {
     let mut entries = Vec::new();

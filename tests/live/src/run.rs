@@ -69,6 +69,9 @@ impl<'a> Running<'a> {
         let name = format!("{}-{}", load.name, contender.name());
         let namespace = format!("live-{name}");
         let bed = &stage.bed;
+        // One that was interrupted may have left it.
+        let gone = ["--ignore-not-found", "--timeout=180s"];
+        bed.kubectl(&[&["delete", "namespace", &namespace][..], &gone].concat())?;
         bed.kubectl(&["create", "namespace", &namespace])?;
         let ledger = bed.wait(Ledger::start(stage.address))?;
         let watch = bed.wait(async { Watch::start(&stage.kube, &namespace) });
@@ -115,8 +118,8 @@ impl<'a> Running<'a> {
                 log.here()
             );
             let condition = match self.contender {
-                Contender::Operator => self.condition("conductorworker", "MetricsAvailable")?,
-                Contender::Keda | Contender::KedaFast => self.condition("scaledobject", "Ready")?,
+                Contender::Operator => self.condition("conductorworker", "MetricsAvailable")?.0,
+                Contender::Keda | Contender::KedaFast => self.condition("scaledobject", "Ready")?.0,
                 Contender::Fixed => "True".to_owned(),
             };
             ensure!(condition == "True", "its condition is {condition:?}");
@@ -124,13 +127,16 @@ impl<'a> Running<'a> {
         })
     }
 
-    /// The status of a condition of the run's own object; empty where it has none.
-    pub fn condition(&self, kind: &str, name: &str) -> Result<String> {
+    /// The status and the message of a condition of the run's own object; empty where it has none.
+    pub fn condition(&self, kind: &str, name: &str) -> Result<(String, String)> {
         let object = self.object(kind)?;
         let conditions = object["status"]["conditions"].as_array();
         let found = conditions.and_then(|all| all.iter().find(|c| c["type"] == name));
-        let status = found.and_then(|c| c["status"].as_str());
-        Ok(status.unwrap_or_default().to_owned())
+        let field = |name: &str| {
+            let text = found.and_then(|c| c[name].as_str());
+            text.unwrap_or_default().to_owned()
+        };
+        Ok((field("status"), field("message")))
     }
 
     fn object(&self, kind: &str) -> Result<Value> {

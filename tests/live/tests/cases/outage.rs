@@ -123,7 +123,7 @@ fn through(stage: &Stage, load: &Load, away: Outage) -> Result<Run> {
         &proxy.base(),
     )?;
     let mut set = false;
-    let (mut said, mut over) = (String::new(), String::new());
+    let (mut said, mut over) = (None, None);
     let run = running.go_with(|running, at| {
         let is_away = away.from <= at && at < away.to;
         if is_away && !set {
@@ -133,21 +133,23 @@ fn through(stage: &Stage, load: &Load, away: Outage) -> Result<Run> {
         }
         set = is_away;
         let condition = || running.condition("conductorworker", "MetricsAvailable");
-        if said.is_empty() && at >= away.from + NOTICED {
-            said = condition()?;
+        if said.is_none() && at >= away.from + NOTICED {
+            said = Some(condition()?);
         }
-        if over.is_empty() && at >= away.to + NOTICED {
-            over = condition()?;
+        if over.is_none() && at >= away.to + NOTICED {
+            over = Some(condition()?);
         }
-        Ok(!over.is_empty())
+        Ok(over.is_some())
     })?;
+    let (status, message) = said.unwrap_or_default();
     ensure!(
-        said == "False",
-        "MetricsAvailable is {said:?} in the outage"
+        status == "False" && message.contains("was last read at"),
+        "MetricsAvailable is {status:?} in the outage: {message}"
     );
+    let (status, message) = over.unwrap_or_default();
     ensure!(
-        over == "True",
-        "MetricsAvailable is {over:?} after the outage"
+        status == "True",
+        "MetricsAvailable is {status:?} after the outage: {message}"
     );
     Ok(run)
 }
