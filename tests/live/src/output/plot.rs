@@ -123,11 +123,17 @@ fn stairs(steps: &[(f64, u32)], end: f64) -> Vec<(f64, f64)> {
     points
 }
 
+/// At most so many points make a line: more cannot be told apart.
+const POINTS: usize = 400;
+
 fn ranked(mut waits: Vec<f64>) -> Vec<(f64, f64)> {
     waits.sort_by(f64::total_cmp);
-    let last = number(waits.len().saturating_sub(1).max(1) as u64);
-    let ranks = (0_u64..).map(|n| 100.0 * number(n) / last);
-    ranks.zip(waits).collect()
+    let last = waits.len().saturating_sub(1);
+    let step = waits.len().div_ceil(POINTS).max(1);
+    let shown = |n: &usize| n.is_multiple_of(step) || *n == last;
+    let rank = |n: usize| 100.0 * number(n as u64) / number(last.max(1) as u64);
+    let ranks = (0..waits.len()).filter(shown);
+    ranks.map(|n| (rank(n), waits[n])).collect()
 }
 
 fn number(n: u64) -> f64 {
@@ -216,6 +222,9 @@ mod tests {
             [(0.0, 1.0), (50.0, 2.0), (100.0, 3.0)]
         );
         assert_eq!(ranked(vec![]), []);
+        let many = ranked((0..4422_u32).map(f64::from).collect());
+        assert!(many.len() <= POINTS, "{}", many.len());
+        assert_eq!(many.last(), Some(&(100.0, 4421.0)));
     }
 
     #[test]
