@@ -25,7 +25,10 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, stream};
-use k8s_openapi::{NamespaceResourceScope, api::apps::v1::Deployment, api::core::v1::Pod};
+use k8s_openapi::{
+    NamespaceResourceScope, api::apps::v1::Deployment, api::core::v1::Pod,
+    api::policy::v1::PodDisruptionBudget,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{
@@ -53,6 +56,9 @@ use crate::{
 
 /// How many workers are reconciled at once.
 const AT_ONCE: u16 = 32;
+
+/// What follows where `PodDisruptionBudget`s may not be read.
+const NO_BUDGETS: &str = "no worker gets a PodDisruptionBudget, and none that is there is changed";
 
 /// What the controller is set to.
 #[derive(Debug, Clone)]
@@ -102,7 +108,8 @@ pub async fn run(
     let (workers, workers_writer) = reflector::store();
     let (deployments, deployments_writer) = reflector::store();
     let (pods, pods_writer) = reflector::store();
-    let stores = Arc::new(Stores::new(workers, deployments, pods, defaults));
+    let (budgets, budgets_writer) = reflector::store();
+    let stores = Arc::new(Stores::new(workers, deployments, pods, budgets, defaults));
     let clock = Clock::start();
     let (wake, woken) = unbounded_channel();
     let (cordons, orders) = Cordons::new(stores.clone(), metrics.clone(), clock, wake.clone())?;
@@ -133,12 +140,15 @@ pub async fn run(
         context: context.clone(),
         wake,
     };
-    let ours = watcher::Config::default().labels(WORKER_LABEL);
+    let all = watcher::Config::default();
+    let ours = all.clone().labels(WORKER_LABEL);
     let watching = async {
         tokio::join!(
-            watched.watch::<Guarded>(workers_writer, watcher::Config::default(), key_of),
-            watched.watch::<Deployment>(deployments_writer, ours.clone(), labelled),
-            watched.watch::<Pod>(pods_writer, ours, labelled),
+            watched.watch::<Guarded>(workers_writer, all.clone(), key_of, None),
+            watched.watch::<Deployment>(deployments_writer, ours.clone(), labelled, None),
+            watched.watch::<Pod>(pods_writer, ours, labelled, None),
+            // The others are looked for at each tick: no worker is woken for them.
+            watched.watch::<PodDisruptionBudget>(budgets_writer, all, labelled, Some(NO_BUDGETS)),
         )
     };
     let stop = stop.shared();
@@ -160,7 +170,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Waits until everything that is watched has been read once.
+/// Waits until everything has been read once that the operator cannot do without.
 async fn read(stores: &Stores) {
     // An error: a watch was dropped, which happens only at the end.
     let _ = stores.workers.wait_until_ready().await;
@@ -178,12 +188,14 @@ struct Watched {
 }
 
 impl Watched {
-    /// Keeps a store like the API server, and wakes the workers that a change is about.
+    /// Keeps a store like the API server, and wakes the workers that a change is about. `without`
+    /// says what follows where this may not be read, if the operator can do without it.
     async fn watch<K>(
         &self,
         writer: Writer<K>,
         config: watcher::Config,
         key: impl Fn(&kube::api::ObjectMeta) -> Option<Key>,
+        without: Option<&'static str>,
     ) where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -198,6 +210,7 @@ impl Watched {
             None => Api::all(self.client.clone()),
         };
         let kind = K::kind(&());
+        let mut is_told = false;
         watcher(api, config)
             .default_backoff()
             .modify(|object| object.managed_fields_mut().clear())
@@ -211,15 +224,21 @@ impl Watched {
                     }
                     // Anything may have changed in between.
                     Ok(watcher::Event::InitDone) => {
+                        is_told = false;
                         self.context.forget_gone();
                         for worker in self.context.stores.workers.state() {
                             self.wake(key_of(worker.meta()));
                         }
                     }
                     Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
-                    Err(error) => {
-                        tracing::warn!(%kind, %error, "a watch failed; it is begun again");
-                    }
+                    Err(error) => match without {
+                        Some(without) if is_forbidden(&error) => {
+                            if !std::mem::replace(&mut is_told, true) {
+                                tracing::warn!(%kind, %error, "may not be read: {without}");
+                            }
+                        }
+                        _ => tracing::warn!(%kind, %error, "a watch failed; it is begun again"),
+                    },
                 }
                 std::future::ready(())
             })
@@ -232,6 +251,17 @@ impl Watched {
             let _ = self.wake.send(key);
         }
     }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::WatchFailed(kube::Error::Api(status))
+    | watcher::Error::WatchError(status)) = error
+    else {
+        return false;
+    };
+    status.code == 403
 }
 
 // === the reconciles ===

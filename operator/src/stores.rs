@@ -6,8 +6,9 @@ use std::{
 };
 
 use api::ConductorWorker;
+use futures::FutureExt;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Pod},
+    api::{apps::v1::Deployment, core::v1::Pod, policy::v1::PodDisruptionBudget},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -34,6 +35,8 @@ pub struct Stores {
     pub deployments: Store<Deployment>,
     /// The pods with the worker's label.
     pub pods: Store<Pod>,
+    /// All `PodDisruptionBudget`s.
+    pub budgets: Store<PodDisruptionBudget>,
     defaults: Defaults,
     parsed: Mutex<HashMap<Key, Parsed>>,
 }
@@ -51,12 +54,14 @@ impl Stores {
         workers: Store<Guarded>,
         deployments: Store<Deployment>,
         pods: Store<Pod>,
+        budgets: Store<PodDisruptionBudget>,
         defaults: Defaults,
     ) -> Self {
         Self {
             workers,
             deployments,
             pods,
+            budgets,
             defaults,
             parsed: Mutex::default(),
         }
@@ -101,6 +106,14 @@ impl Stores {
     pub fn pods_of(&self, key: &Key) -> Vec<Arc<Pod>> {
         self.pods
             .state_filter(|pod| is_alive(pod) && labelled(pod.meta()).as_ref() == Some(key))
+    }
+
+    /// The `PodDisruptionBudget`s of a namespace; none while they have not been read.
+    pub fn budgets_in(&self, namespace: &str) -> Option<Vec<Arc<PodDisruptionBudget>>> {
+        self.budgets.wait_until_ready().now_or_never()?.ok()?;
+        let is_in =
+            |budget: &PodDisruptionBudget| budget.metadata.namespace.as_deref() == Some(namespace);
+        Some(self.budgets.state_filter(is_in))
     }
 
     /// Whether there is such a worker.

@@ -20,8 +20,11 @@ const FORBIDDEN: &[&str] = &[
     "std::net",
 ];
 
-/// The only thing of kube's that a plan uses: the resource's own names.
-const PERMITTED: &[&str] = &["use kube::Resource;"];
+/// All of kube's that a plan uses: the resource's own names, and how selectors match labels.
+const PERMITTED: &[&str] = &[
+    "use kube::Resource;",
+    "use kube::core::{Selector, SelectorExt};",
+];
 
 #[test]
 fn what_decides_is_pure() {

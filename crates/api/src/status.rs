@@ -55,7 +55,8 @@ pub struct ConductorWorkerStatus {
     pub scaling: Option<ScalingStatus>,
 
     /// `Ready`, `Reconciling`, `Stalled`, `MetricsAvailable`, `ConnectionHealthy`, `ScalingLimited`
-    /// and, only where they are true, `QueueShared`, `ForeignPollers` and `DomainIdleFallsBack`.
+    /// and, only where they are true, `QueueShared`, `ForeignPollers`, `DomainIdleFallsBack`,
+    /// `ForeignDisruptionBudget` and `DisruptionBudgetRefused`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

@@ -1,30 +1,33 @@
 //! Writes what the plan says. It decides nothing.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
 use api::{ConductorWorker, ConductorWorkerStatus};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::{
+    NamespaceResourceScope,
     api::{
         apps::v1::Deployment,
         core::v1::{ObjectReference, Pod},
         events::v1::Event as KubeEvent,
+        policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::{
     Api, Resource,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
     runtime::controller::Action,
 };
 use runtime::cordon;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
     Context,
-    observed::{Applied, Key, Marked, Memory, Refused, Written},
-    plan::{Event, Mark, Plan},
+    observed::{Applied, Key, Marked, Memory, Refused, Sent, Written},
+    plan::{BudgetStep, Event, Mark, Plan},
 };
 use crate::{
     CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, FIELD_MANAGER,
@@ -53,6 +56,7 @@ pub(super) async fn apply(
         marks,
         orders,
         deployment,
+        budget,
         status,
         write_status,
         mut events,
@@ -74,7 +78,9 @@ pub(super) async fn apply(
             .send(key, away.into_iter().filter(is_marked).collect());
         let mut refused = false;
         if let Some(object) = deployment {
-            refused = apply_deployment(context, key, object, &mut memory).await?;
+            let what = "applying the Deployment";
+            let sent = &mut memory.deployment;
+            refused = apply_object::<Deployment>(context, key, what, object, sent).await?;
         }
         if write_status {
             patch_status(context, key, uid, status, &mut memory).await?;
@@ -82,6 +88,11 @@ pub(super) async fn apply(
         Ok(refused)
     }
     .await;
+    // Last, and by itself: nothing else waits for it.
+    let budgeted = match budget {
+        Some(step) => change_budget(context, key, step, &mut memory.budget).await,
+        None => Ok(false),
+    };
     let is_written = matches!(written, Ok(false));
     if !is_written {
         // What they tell has not happened yet.
@@ -96,6 +107,7 @@ pub(super) async fn apply(
     for event in events {
         tell(context, key, uid, event).await;
     }
+    let refused = refused || budgeted?;
     Ok(match requeue {
         _ if refused => Action::requeue(SOON),
         Some(after) => Action::requeue(after),
@@ -121,41 +133,110 @@ fn params() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
 }
 
+fn api_of<K>(context: &Context, key: &Key) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    Api::namespaced(context.client.clone(), &key.namespace)
+}
+
 /// True: it was refused, which is remembered.
-async fn apply_deployment(
+async fn apply_object<K>(
     context: &Context,
     key: &Key,
+    what: &'static str,
     object: Value,
-    memory: &mut Memory,
-) -> Result<bool, Error> {
-    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &key.namespace);
-    match deployments
+    sent: &mut Sent,
+) -> Result<bool, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug,
+{
+    let kind = K::kind(&());
+    match api_of::<K>(context, key)
         .patch(&key.name, &params(), &Patch::Apply(&object))
         .await
     {
         Ok(live) => {
-            tracing::info!(worker = %key, replicas = %object["spec"]["replicas"], "Deployment applied");
-            memory.applied = Some(Applied {
+            tracing::info!(worker = %key, %kind, replicas = object["spec"]["replicas"].as_u64(), "applied");
+            let meta = live.meta();
+            sent.applied = Some(Applied {
                 object,
-                uid: live.metadata.uid.unwrap_or_default(),
-                generation: live.metadata.generation.unwrap_or_default(),
+                uid: meta.uid.clone().unwrap_or_default(),
+                generation: meta.generation.unwrap_or_default(),
             });
-            memory.refused = None;
+            sent.refused = None;
             Ok(false)
         }
         Err(error) => match refusal(&error) {
             Some(message) => {
-                tracing::warn!(worker = %key, message, "Deployment refused");
-                memory.refused = Some(Refused {
-                    object,
-                    message,
-                    at: context.clock.now().clock,
-                });
+                note_refused(context, key, &kind, object, message, sent);
                 Ok(true)
             }
-            None => Err(Error::in_("applying the Deployment")(error)),
+            None => Err(Error::in_(what)(error)),
         },
     }
+}
+
+/// True: it was refused, which is remembered.
+async fn change_budget(
+    context: &Context,
+    key: &Key,
+    step: BudgetStep,
+    sent: &mut Sent,
+) -> Result<bool, Error> {
+    type Budget = PodDisruptionBudget;
+    let uid = match step {
+        BudgetStep::Apply(object) => {
+            let what = "applying the PodDisruptionBudget";
+            return apply_object::<Budget>(context, key, what, object, sent).await;
+        }
+        BudgetStep::Delete(uid) => uid,
+    };
+    // Not one that somebody has put in its place.
+    let params = DeleteParams::default().preconditions(Preconditions {
+        uid: Some(uid),
+        resource_version: None,
+    });
+    match api_of::<Budget>(context, key)
+        .delete(&key.name, &params)
+        .await
+    {
+        Ok(_) => {
+            tracing::info!(worker = %key, "PodDisruptionBudget deleted");
+            *sent = Sent::default();
+            Ok(false)
+        }
+        Err(error) if is_gone(&error) => {
+            *sent = Sent::default();
+            Ok(false)
+        }
+        Err(error) => match refusal(&error) {
+            Some(message) => {
+                note_refused(context, key, &Budget::kind(&()), Value::Null, message, sent);
+                Ok(true)
+            }
+            None => Err(Error::in_("deleting the PodDisruptionBudget")(error)),
+        },
+    }
+}
+
+fn note_refused(
+    context: &Context,
+    key: &Key,
+    kind: &str,
+    object: Value,
+    message: String,
+    sent: &mut Sent,
+) {
+    tracing::warn!(worker = %key, kind, message, "refused");
+    sent.refused = Some(Refused {
+        object,
+        message,
+        at: context.clock.now().clock,
+    });
 }
 
 /// All at once; those that succeed are remembered also where another fails. The UIDs of pods
@@ -168,7 +249,7 @@ async fn patch_marks(
 ) -> Result<BTreeSet<String>, Error> {
     memory.unmarked = None;
     let mut unmarked = BTreeSet::new();
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let pods: Api<Pod> = api_of(context, key);
     let mut patched = stream::iter(marks)
         .map(async |mark| {
             let result = patch_mark(&pods, &mark).await;
@@ -238,7 +319,7 @@ async fn patch_status(
     memory: &mut Memory,
 ) -> Result<(), Error> {
     // A worker that cannot be read is told so, too.
-    let workers: Api<Guarded> = Api::namespaced(context.client.clone(), &key.namespace);
+    let workers: Api<Guarded> = api_of(context, key);
     let patch = json!({
         "apiVersion": ConductorWorker::api_version(&()),
         "kind": ConductorWorker::kind(&()),
@@ -296,7 +377,7 @@ async fn tell(context: &Context, key: &Key, uid: &str, event: Event) {
         reporting_instance: Some(context.instance.clone()),
         ..KubeEvent::default()
     };
-    let events: Api<KubeEvent> = Api::namespaced(context.client.clone(), &key.namespace);
+    let events: Api<KubeEvent> = api_of(context, key);
     if let Err(error) = events.create(&PostParams::default(), &event).await {
         tracing::warn!(worker = %key, %error, "an event was not written");
     }

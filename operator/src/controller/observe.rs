@@ -7,13 +7,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ContainerState, ContainerStatus, Pod, PodStatus},
+    policy::v1::PodDisruptionBudget,
 };
-use kube::Resource;
+use kube::{Resource, api::ObjectMeta};
 
 use super::{
     Context,
     observed::{
-        Key, LiveDeployment, LiveMark, LivePod, Observed, SidecarState, Trouble, TroubleKind,
+        Key, LiveBudget, LiveDeployment, LiveMark, LivePod, Observed, SidecarState, Trouble,
+        TroubleKind,
     },
 };
 use crate::{
@@ -49,6 +51,7 @@ pub(super) fn observe(context: &Context, object: &Guarded) -> Result<Observed, E
             .and_then(|worker| worker.status.clone())
             .unwrap_or_default(),
         deployment: context.stores.deployment(&key).map(|d| deployment(&d)),
+        budgets: budgets(context, &key),
         pods,
         round,
         shared,
@@ -62,11 +65,6 @@ fn deployment(live: &Deployment) -> LiveDeployment {
     let meta = &live.metadata;
     let spec = live.spec.clone().unwrap_or_default();
     let status = live.status.clone().unwrap_or_default();
-    let owner = meta
-        .owner_references
-        .iter()
-        .flatten()
-        .find(|owner| owner.controller == Some(true));
     let count = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
     let condition = |kind: &str, is: &str| {
         let found = status
@@ -81,7 +79,7 @@ fn deployment(live: &Deployment) -> LiveDeployment {
     };
     LiveDeployment {
         uid: meta.uid.clone().unwrap_or_default(),
-        owner: owner.map(|owner| owner.uid.clone()),
+        owner: owner(meta),
         generation: meta.generation.unwrap_or_default(),
         observed_generation: status.observed_generation.unwrap_or_default(),
         wanted: spec.replicas.map_or(1, |n| count(Some(n))),
@@ -92,6 +90,31 @@ fn deployment(live: &Deployment) -> LiveDeployment {
         stalled: condition("Progressing", "False")
             .filter(|(reason, _)| reason == "ProgressDeadlineExceeded")
             .map(|(_, message)| message),
+    }
+}
+
+/// The UID of what controls an object.
+fn owner(meta: &ObjectMeta) -> Option<String> {
+    let owners = meta.owner_references.iter().flatten();
+    let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+    controllers.next().map(|owner| owner.uid.clone())
+}
+
+fn budgets(context: &Context, key: &Key) -> Option<Vec<LiveBudget>> {
+    let found = context.stores.budgets_in(&key.namespace)?;
+    let mut budgets: Vec<LiveBudget> = found.iter().map(|found| budget(found)).collect();
+    budgets.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(budgets)
+}
+
+fn budget(live: &PodDisruptionBudget) -> LiveBudget {
+    let meta = &live.metadata;
+    LiveBudget {
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        owner: owner(meta),
+        generation: meta.generation.unwrap_or_default(),
+        selector: live.spec.as_ref().and_then(|spec| spec.selector.clone()),
     }
 }
 
@@ -288,6 +311,23 @@ mod tests {
             assert_eq!(read.sidecar, expected, "{name} {state} {last_state}");
             assert!(read.pending && !read.assigned && read.mark == LiveMark::default());
         }
+    }
+
+    #[test]
+    fn a_budget_is_read() {
+        let owner = json!({
+            "apiVersion": "v", "kind": "k", "name": "n", "uid": "w", "controller": true,
+        });
+        let read: PodDisruptionBudget = serde_json::from_value(json!({
+            "metadata": {"name": "a", "uid": "b", "generation": 2, "ownerReferences": [owner]},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"team": "shop"}}},
+        }))
+        .unwrap();
+        let read = budget(&read);
+        assert_eq!((&*read.name, &*read.uid, read.generation), ("a", "b", 2));
+        assert_eq!(read.owner.as_deref(), Some("w"));
+        let selected = read.selector.unwrap().match_labels.unwrap();
+        assert_eq!(selected, [("team".to_owned(), "shop".to_owned())].into());
     }
 
     #[test]

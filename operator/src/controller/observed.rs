@@ -10,6 +10,7 @@ use std::{
 use api::{ConductorWorkerStatus, ScalingChange};
 use conductor_client::QueueName;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use runtime::cordon::Action;
 use scaling::{Decision, Instant, State};
 use serde_json::Value;
@@ -58,6 +59,8 @@ pub struct Observed {
     pub status: ConductorWorkerStatus,
     /// The Deployment of its name.
     pub deployment: Option<LiveDeployment>,
+    /// The `PodDisruptionBudget`s of its namespace, by name; none where they cannot be read.
+    pub budgets: Option<Vec<LiveBudget>>,
     /// Its pods, those that ended left out.
     pub pods: Vec<LivePod>,
     /// What the tick brought, once per tick.
@@ -108,6 +111,21 @@ pub struct LiveDeployment {
     pub failure: Option<String>,
     /// Why the rollout does not go on.
     pub stalled: Option<String>,
+}
+
+/// A `PodDisruptionBudget`, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LiveBudget {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The UID of the worker that owns it.
+    pub owner: Option<String>,
+    /// Its generation.
+    pub generation: i64,
+    /// Which pods it is about; none: about no pod.
+    pub selector: Option<LabelSelector>,
 }
 
 /// A pod, as far as it matters here.
@@ -224,10 +242,10 @@ pub struct Memory {
     pub watched_since: Option<Timestamp>,
     /// The pods' polls fail, and none has succeeded since.
     pub polls_fail: bool,
-    /// The Deployment as it was last applied.
-    pub applied: Option<Applied>,
-    /// A Deployment that the API server refused.
-    pub refused: Option<Refused>,
+    /// The Deployment as it was sent.
+    pub deployment: Sent,
+    /// The `PodDisruptionBudget` as it was sent.
+    pub budget: Sent,
     /// The name of a pod whose mark the API server refused the last time, and why.
     pub unmarked: Option<(String, String)>,
     /// The status as it was last written.
@@ -313,7 +331,16 @@ pub struct Decided {
     pub at: Instant,
 }
 
-/// A Deployment as it was applied.
+/// What was sent of one object.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sent {
+    /// The object as it was last applied.
+    pub applied: Option<Applied>,
+    /// One that the API server refused.
+    pub refused: Option<Refused>,
+}
+
+/// An object as it was applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     /// What was sent.
@@ -324,10 +351,10 @@ pub struct Applied {
     pub generation: i64,
 }
 
-/// A Deployment that the API server refused.
+/// An object that the API server refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
-    /// What was sent.
+    /// What was sent; null where it was to be deleted.
     pub object: Value,
     /// Why it was refused.
     pub message: String,

@@ -10,6 +10,7 @@
 //! - No IO, no clock, no randomness, nothing that can fail.
 //! - Planning again on what a plan leads to gives nothing to do.
 
+mod budget;
 mod conditions;
 mod deployment;
 mod drain;
@@ -33,8 +34,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use self::rollout::Rollout;
-pub use self::{deployment::deployment, victims::Because};
-use super::observed::{Memory, Now, Observed};
+pub use self::{budget::BudgetStep, deployment::deployment, victims::Because};
+use super::observed::{Memory, Now, Observed, Sent};
 use crate::cordons::Order;
 
 /// How long an object that the API server refused is not sent again.
@@ -49,6 +50,8 @@ pub struct Plan {
     pub orders: Vec<Order>,
     /// The Deployment to apply.
     pub deployment: Option<Value>,
+    /// What to do about the `PodDisruptionBudget`.
+    pub budget: Option<BudgetStep>,
     /// The status as it should be.
     pub status: ConductorWorkerStatus,
     /// Whether it is to be written.
@@ -106,6 +109,7 @@ impl Plan {
         self.marks.is_empty()
             && self.orders.is_empty()
             && self.deployment.is_none()
+            && self.budget.is_none()
             && !self.write_status
             && self.events.is_empty()
     }
@@ -140,11 +144,27 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         .deployment
         .as_ref()
         .is_some_and(|d| d.owner.as_deref() != Some(observed.uid.as_str()));
-    let apply = !owned_by_another && is_due(observed, &memory, &object, now);
-    if memory.refused.as_ref().is_some_and(|r| r.object != object) {
-        memory.refused = None;
+    let live = observed.deployment.as_ref();
+    let live = live.map(|live| (&*live.uid, live.generation));
+    let apply = !owned_by_another && is_due(live, &memory.deployment, &object, now);
+    if memory
+        .deployment
+        .refused
+        .as_ref()
+        .is_some_and(|r| r.object != object)
+    {
+        memory.deployment.refused = None;
     }
-    let status = status::status(observed, worker, &scaled, &memory, owned_by_another, now);
+    let budget = budget::budget(observed, worker, &mut memory, &object, now);
+    let status = status::status(
+        observed,
+        worker,
+        &scaled,
+        &budget,
+        &memory,
+        owned_by_another,
+        now,
+    );
 
     if owned_by_another {
         return Plan {
@@ -152,7 +172,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
             ..finish(observed, memory, status, Vec::new(), now)
         };
     }
-    let is_refused = memory.refused.is_some() && !apply;
+    let is_refused = memory.deployment.refused.is_some() && !apply;
     let mut events = if is_refused {
         Vec::new()
     } else {
@@ -162,6 +182,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
     let drained = scaled.drained;
     Plan {
         deployment: apply.then_some(object),
+        budget: budget.step,
         counts: Counts {
             draining: drained.leaving.len(),
             taken: drained.taken,
@@ -185,6 +206,7 @@ fn nothing(observed: &Observed, memory: Memory) -> Plan {
         orders: Vec::new(),
         counts: Counts::default(),
         deployment: None,
+        budget: None,
         status: observed.status.clone(),
         write_status: false,
         events: Vec::new(),
@@ -204,7 +226,7 @@ fn finish(
     let write_status = status::is_due(last, &status, memory.written.as_ref(), now);
     events.extend(status::warnings(last, &status));
     let mut events = told::once(&mut memory, events, now);
-    if memory.refused.is_none() {
+    if memory.deployment.refused.is_none() {
         events.splice(0..0, std::mem::take(&mut memory.untold));
     }
     Plan {
@@ -215,20 +237,19 @@ fn finish(
     }
 }
 
-/// Whether the Deployment must be sent: it is not there, it is not what was sent last, or
-/// someone else has changed it since.
-fn is_due(observed: &Observed, memory: &Memory, object: &Value, now: Now) -> bool {
-    if let Some(refused) = &memory.refused
+/// Whether an object must be sent: it is not there, it is not what was sent last, or someone else
+/// has changed it since. `live` is its UID and its generation; the object is null where there is to
+/// be none.
+fn is_due(live: Option<(&str, i64)>, sent: &Sent, object: &Value, now: Now) -> bool {
+    if let Some(refused) = &sent.refused
         && refused.object == *object
         && now.clock.seconds_since(refused.at) < REFUSED_AGAIN.as_secs_f64()
     {
         return false;
     }
-    match (&observed.deployment, &memory.applied) {
-        (Some(live), Some(applied)) => {
-            applied.uid != live.uid
-                || applied.object != *object
-                || live.generation > applied.generation
+    match (live, &sent.applied) {
+        (Some((uid, generation)), Some(applied)) => {
+            applied.uid != uid || applied.object != *object || generation > applied.generation
         }
         _ => true,
     }

@@ -93,7 +93,8 @@ impl World {
             sidecar_image: String::new(),
             sidecar_image_pull_policy: String::new(),
         };
-        let stores = Arc::new(Stores::new(workers, deployments, pods, defaults));
+        let (budgets, _) = reflector::store();
+        let stores = Arc::new(Stores::new(workers, deployments, pods, budgets, defaults));
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (wake, woken) = unbounded_channel();
         let (mut cordons, orders) = Cordons::new(stores, metrics, Clock::start(), wake).unwrap();

@@ -15,19 +15,7 @@ pub fn deployment(key: &Key, uid: &str, worker: &Worker, replicas: u32) -> Value
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {
-            "name": key.name,
-            "namespace": key.namespace,
-            "labels": labels(key),
-            "ownerReferences": [{
-                "apiVersion": ConductorWorker::api_version(&()),
-                "kind": ConductorWorker::kind(&()),
-                "name": key.name,
-                "uid": uid,
-                "controller": true,
-                "blockOwnerDeletion": true,
-            }],
-        },
+        "metadata": metadata(key, uid),
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": {WORKER_LABEL: key.name}},
@@ -40,6 +28,24 @@ pub fn deployment(key: &Key, uid: &str, worker: &Worker, replicas: u32) -> Value
             },
             "template": template(key, worker),
         },
+    })
+}
+
+/// The metadata of all that is made for a worker: its name, and by what it is told apart from what is
+/// the user's.
+pub(super) fn metadata(key: &Key, uid: &str) -> Value {
+    json!({
+        "name": key.name,
+        "namespace": key.namespace,
+        "labels": labels(key),
+        "ownerReferences": [{
+            "apiVersion": ConductorWorker::api_version(&()),
+            "kind": ConductorWorker::kind(&()),
+            "name": key.name,
+            "uid": uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        }],
     })
 }
 

@@ -32,7 +32,7 @@ impl Rollout {
         let Some(live) = &observed.deployment else {
             return Self::default();
         };
-        let sent = memory.applied.as_ref();
+        let sent = memory.deployment.applied.as_ref();
         let later = sent.filter(|a| a.uid == live.uid && a.generation > live.generation);
         Self {
             is_behind: live.observed_generation < live.generation || later.is_some(),

@@ -10,6 +10,7 @@ use scaling::Reason;
 
 use super::{
     Event,
+    budget::Budget,
     conditions::{Conditions, Tri, written},
     drain::Drained,
     history, kept,
@@ -150,6 +151,7 @@ pub(super) fn status(
     observed: &Observed,
     worker: &Worker,
     scaled: &Scaled,
+    budget: &Budget<'_>,
     memory: &Memory,
     owned_by_another: bool,
     now: Now,
@@ -221,6 +223,7 @@ pub(super) fn status(
     );
     let active = scaled.drained.active;
     notices::set(&mut conditions, observed, worker, round, active);
+    budget.tell(&mut conditions, observed, memory);
     status.conditions = conditions.done();
     status
 }
@@ -331,7 +334,7 @@ fn verdict(
     failing: Option<&Failing<'_>>,
     last: &ConductorWorkerStatus,
 ) -> Verdict {
-    if let Some(refused) = &memory.refused {
+    if let Some(refused) = &memory.deployment.refused {
         let message = format!("the Deployment was refused: {}", refused.message);
         return Verdict::stalled("DeploymentRefused", message);
     }

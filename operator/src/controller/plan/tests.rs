@@ -14,8 +14,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     controller::observed::{
-        Applied, Key, LiveDeployment, LiveMark, LivePod, Marked, Share, SidecarState, Trouble,
-        TroubleKind, Written,
+        Applied, Key, LiveBudget, LiveDeployment, LiveMark, LivePod, Marked, Share, SidecarState,
+        Trouble, TroubleKind, Written,
     },
     cordons::{Told, Untold},
     sampling::{
@@ -103,6 +103,7 @@ impl World {
             worker: Ok(Arc::new(worker(patch))),
             status: ConductorWorkerStatus::default(),
             deployment: None,
+            budgets: Some(Vec::new()),
             pods: Vec::new(),
             round: None,
             shared: BTreeMap::new(),
@@ -125,6 +126,7 @@ impl World {
         let object = deployment(&world.observed.key, "w", world.worker(), pods);
         let mut plan = nothing(&world.observed, world.plan().memory);
         plan.deployment = Some(object);
+        plan.budget = world.plan().budget;
         plan.memory.leaving.active = Some(pods);
         world.apply(plan);
         world.catch_up();
@@ -310,11 +312,26 @@ impl World {
             live.wanted = replicas(&object);
             live.generation += 1;
             let (uid, generation) = (live.uid.clone(), live.generation);
-            memory.applied = Some(Applied {
+            memory.deployment.applied = Some(Applied {
                 object,
                 uid,
                 generation,
             });
+        }
+        match plan.budget {
+            Some(BudgetStep::Apply(object)) => {
+                let live = self.make_budget(&object);
+                memory.budget.applied = Some(Applied {
+                    object,
+                    uid: live.uid.clone(),
+                    generation: live.generation,
+                });
+            }
+            Some(BudgetStep::Delete(uid)) => {
+                memory.budget = Sent::default();
+                self.budgets().retain(|budget| budget.uid != uid);
+            }
+            None => {}
         }
         if plan.write_status {
             self.observed.status = plan.status.clone();
@@ -326,6 +343,27 @@ impl World {
         }
         self.observed.memory = memory;
         self.observed.round = None;
+    }
+
+    fn budgets(&mut self) -> &mut Vec<LiveBudget> {
+        self.observed.budgets.as_mut().unwrap()
+    }
+
+    /// What the API server has after a budget was applied.
+    fn make_budget(&mut self, object: &Value) -> &LiveBudget {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let meta = &object["metadata"];
+        let live = LiveBudget {
+            name: text(&meta["name"]),
+            uid: "b".to_owned(),
+            owner: Some(text(&meta["ownerReferences"][0]["uid"])),
+            generation: 1,
+            selector: serde_json::from_value(object["spec"]["selector"].clone()).unwrap(),
+        };
+        let budgets = self.budgets();
+        budgets.retain(|budget| budget.name != live.name);
+        budgets.push(live);
+        budgets.last().unwrap()
     }
 
     /// Carries plans out until nothing is left to do; how many it took.
@@ -768,14 +806,17 @@ fn an_invalid_spec_leaves_all_as_it_was() {
     assert_eq!(plan.status.observed_generation, Some(2));
     assert_eq!((plan.status.ready_replicas, plan.status.in_flight), (3, 3));
     assert_eq!(plan.status.scaling, before.scaling);
-    assert_eq!(plan.memory.applied, world.observed.memory.applied);
+    assert_eq!(
+        plan.memory.deployment.applied,
+        world.observed.memory.deployment.applied
+    );
 }
 
 #[test]
 fn anothers_deployment_is_not_touched() {
     for owner in [None, Some("other")] {
         let mut world = World::running(3, json!({}));
-        world.observed.memory.applied = None;
+        world.observed.memory.deployment.applied = None;
         world.live().owner = owner.map(str::to_owned);
         for waiting in [0, 500] {
             let plan = world.tick(waiting, &[]);
@@ -1115,6 +1156,7 @@ fn a_worker_that_was_just_made_waits_for_its_secret() {
     assert_eq!(condition(&plan, "Ready"), ("False", "SecretNotFound"));
 }
 
+mod budget;
 mod cluster;
 mod drain;
 mod properties;

@@ -300,7 +300,7 @@ impl Cluster {
 
     fn version_of_template(&self) -> u32 {
         let memory = &self.observed.memory;
-        let applied = memory.applied.as_ref().map(|applied| {
+        let applied = memory.deployment.applied.as_ref().map(|applied| {
             let spec = &applied.object["spec"]["template"]["spec"];
             spec["initContainers"][0]["image"]
                 .as_str()
@@ -493,7 +493,7 @@ impl Cluster {
             live.owner = Some("w".to_owned());
             live.wanted = replicas(&object);
             live.generation += 1;
-            memory.applied = Some(Applied {
+            memory.deployment.applied = Some(Applied {
                 object,
                 uid: live.uid.clone(),
                 generation: live.generation,
