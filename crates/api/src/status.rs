@@ -56,7 +56,7 @@ pub struct ConductorWorkerStatus {
 
     /// `Ready`, `Reconciling`, `Stalled`, `MetricsAvailable`, `ConnectionHealthy`, `ScalingLimited`
     /// and, only where they are true, `QueueShared`, `ForeignPollers`, `DomainIdleFallsBack`,
-    /// `ForeignDisruptionBudget` and `DisruptionBudgetRefused`.
+    /// `GraceTooShort`, `ForeignDisruptionBudget` and `DisruptionBudgetRefused`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

@@ -15,7 +15,7 @@ use runtime::cordon::Action;
 use scaling::{Decision, Instant, State};
 use serde_json::Value;
 
-use super::plan::{Event, rate::Starts};
+use super::plan::{Event, grace::Longest, rate::Starts};
 use crate::{cordons::Told, sampling::Round, worker::Worker};
 
 /// Which worker.
@@ -230,6 +230,8 @@ pub struct Memory {
     pub standing: Option<Standing>,
     /// What was started, of queues whose definition has a rate limit.
     pub starts: BTreeMap<QueueName, Starts>,
+    /// How long tasks take at most; none before the first round.
+    pub longest: Option<Longest>,
     /// The last decisions that changed something; none before the first look at the status.
     pub history: Option<Vec<ScalingChange>>,
     /// What was told as an event a while ago, whether it was a warning, and when.

@@ -14,6 +14,7 @@ mod budget;
 mod conditions;
 mod deployment;
 mod drain;
+pub(super) mod grace;
 mod history;
 mod kept;
 mod measured;
@@ -137,6 +138,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
 
     let mut object = deployment(&observed.key, &observed.uid, worker, 0);
     let rollout = Rollout::of(observed, &memory, &object);
+    grace::note(observed, worker, &mut memory, now);
     let scaled = scale::scale(observed, worker, rollout, &mut memory, now);
     object["spec"]["replicas"] = json!(scaled.drained.replicas);
     history::note(observed, &mut memory, &scaled, now);

@@ -66,6 +66,13 @@ impl<'a> Conditions<'a> {
         self.new.extend(self.find(kind).cloned());
     }
 
+    /// Keeps one that was said of the spec as it still is.
+    pub(super) fn keep_of_this_spec(&mut self, kind: &str) {
+        let last = self.find(kind);
+        let last = last.filter(|last| last.observed_generation == Some(self.generation));
+        self.new.extend(last.cloned());
+    }
+
     /// Keeps one of which nothing new is known.
     pub(super) fn keep_or(&mut self, kind: &str, reason: &str) {
         match self.find(kind) {

@@ -13,7 +13,7 @@ use super::{
     budget::Budget,
     conditions::{Conditions, Tri, written},
     drain::Drained,
-    history, kept,
+    grace, history, kept,
     measured::{measure, terms},
     notices,
     readable::{self, Failing, wall},
@@ -105,6 +105,7 @@ pub(super) fn warnings(last: &ConductorWorkerStatus, new: &ConductorWorkerStatus
         ("Stalled", "True"),
         ("ConnectionHealthy", "False"),
         ("MetricsAvailable", "False"),
+        (grace::TOO_SHORT, "True"),
     ];
     let mut events: Vec<Event> = Vec::new();
     for (kind, status) in bad {
@@ -223,6 +224,7 @@ pub(super) fn status(
     );
     let active = scaled.drained.active;
     notices::set(&mut conditions, observed, worker, round, active);
+    grace::tell(&mut conditions, worker, memory, now);
     budget.tell(&mut conditions, observed, memory);
     status.conditions = conditions.done();
     status

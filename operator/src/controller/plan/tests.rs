@@ -1159,4 +1159,5 @@ fn a_worker_that_was_just_made_waits_for_its_secret() {
 mod budget;
 mod cluster;
 mod drain;
+mod grace;
 mod properties;
