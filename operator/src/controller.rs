@@ -26,11 +26,16 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::{
-    NamespaceResourceScope, api::apps::v1::Deployment, api::core::v1::Pod,
-    api::policy::v1::PodDisruptionBudget,
+    NamespaceResourceScope,
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Node, Pod},
+        policy::v1::PodDisruptionBudget,
+    },
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         controller::{self, Action, applier},
@@ -59,6 +64,9 @@ const AT_ONCE: u16 = 32;
 
 /// What follows where `PodDisruptionBudget`s may not be read.
 const NO_BUDGETS: &str = "no worker gets a PodDisruptionBudget, and none that is there is changed";
+
+/// What follows where nodes may not be read.
+const NO_NODES: &str = "pods on nodes that are drained do not go before others";
 
 /// What the controller is set to.
 #[derive(Debug, Clone)]
@@ -109,7 +117,15 @@ pub async fn run(
     let (deployments, deployments_writer) = reflector::store();
     let (pods, pods_writer) = reflector::store();
     let (budgets, budgets_writer) = reflector::store();
-    let stores = Arc::new(Stores::new(workers, deployments, pods, budgets, defaults));
+    let (nodes, nodes_writer) = reflector::store();
+    let stores = Arc::new(Stores::new(
+        workers,
+        deployments,
+        pods,
+        budgets,
+        nodes,
+        defaults,
+    ));
     let clock = Clock::start();
     let (wake, woken) = unbounded_channel();
     let (cordons, orders) = Cordons::new(stores.clone(), metrics.clone(), clock, wake.clone())?;
@@ -149,6 +165,7 @@ pub async fn run(
             watched.watch::<Pod>(pods_writer, ours, labelled, None),
             // The others are looked for at each tick: no worker is woken for them.
             watched.watch::<PodDisruptionBudget>(budgets_writer, all, labelled, Some(NO_BUDGETS)),
+            watched.watch_drained_nodes(nodes_writer),
         )
     };
     let stop = stop.shared();
@@ -209,6 +226,30 @@ impl Watched {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
+        Box::pin(self.follow(api, writer, config, key, without)).await;
+    }
+
+    /// Nodes that take no new pods, by name alone. An operator of one namespace has no right to
+    /// nodes.
+    async fn watch_drained_nodes(&self, writer: Writer<PartialObjectMeta<Node>>) {
+        if self.namespace.is_none() {
+            let api = Api::all(self.client.clone());
+            let drained = watcher::Config::default().fields("spec.unschedulable=true");
+            // What it changes is seen at the next tick.
+            Box::pin(self.follow(api, writer, drained, |_| None, Some(NO_NODES))).await;
+        }
+    }
+
+    async fn follow<K>(
+        &self,
+        api: Api<K>,
+        writer: Writer<K>,
+        config: watcher::Config,
+        key: impl Fn(&kube::api::ObjectMeta) -> Option<Key>,
+        without: Option<&'static str>,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
         let kind = K::kind(&());
         let mut is_told = false;
         watcher(api, config)

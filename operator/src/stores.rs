@@ -8,12 +8,16 @@ use std::{
 use api::ConductorWorker;
 use futures::FutureExt;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Pod, policy::v1::PodDisruptionBudget},
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Node, Pod},
+        policy::v1::PodDisruptionBudget,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Resource,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::reflector::{ObjectRef, Store},
 };
 
@@ -37,6 +41,8 @@ pub struct Stores {
     pub pods: Store<Pod>,
     /// All `PodDisruptionBudget`s.
     pub budgets: Store<PodDisruptionBudget>,
+    /// The nodes that take no new pods; none where nodes are not watched.
+    pub drained_nodes: Store<PartialObjectMeta<Node>>,
     defaults: Defaults,
     parsed: Mutex<HashMap<Key, Parsed>>,
 }
@@ -55,6 +61,7 @@ impl Stores {
         deployments: Store<Deployment>,
         pods: Store<Pod>,
         budgets: Store<PodDisruptionBudget>,
+        drained_nodes: Store<PartialObjectMeta<Node>>,
         defaults: Defaults,
     ) -> Self {
         Self {
@@ -62,6 +69,7 @@ impl Stores {
             deployments,
             pods,
             budgets,
+            drained_nodes,
             defaults,
             parsed: Mutex::default(),
         }
@@ -114,6 +122,12 @@ impl Stores {
         let is_in =
             |budget: &PodDisruptionBudget| budget.metadata.namespace.as_deref() == Some(namespace);
         Some(self.budgets.state_filter(is_in))
+    }
+
+    /// Whether a pod's node takes no new pods: most likely it is being drained.
+    pub fn is_on_drained_node(&self, pod: &Pod) -> bool {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+        node.is_some_and(|node| self.drained_nodes.get(&ObjectRef::new(node)).is_some())
     }
 
     /// Whether there is such a worker.
@@ -171,5 +185,56 @@ impl Key {
     /// The worker as an object.
     pub fn worker(&self) -> ObjectRef<Guarded> {
         ObjectRef::new(&self.name).within(&self.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{reflector, watcher};
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn budgets_are_unknown_until_they_are_read_and_nodes_are_fine_until_they_are_not() {
+        let (workers, _workers) = reflector::store();
+        let (deployments, _deployments) = reflector::store();
+        let (pods, _pods) = reflector::store();
+        let (budgets, mut budgets_writer) = reflector::store();
+        let (nodes, mut nodes_writer) = reflector::store();
+        let defaults = Defaults {
+            conductor_url: None,
+            sidecar_image: String::new(),
+            sidecar_image_pull_policy: String::new(),
+        };
+        let stores = Stores::new(workers, deployments, pods, budgets, nodes, defaults);
+
+        let names = |namespace: &str| {
+            let found = stores.budgets_in(namespace)?;
+            let names = found.iter().map(|b| b.metadata.name.clone().unwrap());
+            Some(names.collect::<Vec<_>>())
+        };
+        budgets_writer.apply_watcher_event(&watcher::Event::Init);
+        assert_eq!(names("shop"), None);
+        for (namespace, name) in [("shop", "a"), ("bank", "b")] {
+            let meta = json!({"namespace": namespace, "name": name});
+            let budget = from_value(json!({"metadata": meta})).unwrap();
+            budgets_writer.apply_watcher_event(&watcher::Event::InitApply(budget));
+        }
+        budgets_writer.apply_watcher_event(&watcher::Event::InitDone);
+        assert_eq!(names("shop").unwrap(), ["a"]);
+        assert_eq!(names("other").unwrap(), [""; 0]);
+
+        let pod = |node: Value| -> Pod {
+            from_value(json!({"spec": {"containers": [], "nodeName": node}})).unwrap()
+        };
+        let is_drained = |node: &str| stores.is_on_drained_node(&pod(json!(node)));
+        assert!(!is_drained("n"));
+        let node: PartialObjectMeta<Node> = from_value(json!({"metadata": {"name": "n"}})).unwrap();
+        nodes_writer.apply_watcher_event(&watcher::Event::Apply(node.clone()));
+        assert!(is_drained("n") && !is_drained("other"));
+        assert!(!stores.is_on_drained_node(&pod(Value::Null)));
+        nodes_writer.apply_watcher_event(&watcher::Event::Delete(node));
+        assert!(!is_drained("n"));
     }
 }

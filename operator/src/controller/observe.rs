@@ -119,7 +119,13 @@ fn budget(live: &PodDisruptionBudget) -> LiveBudget {
 }
 
 fn pods(context: &Context, key: &Key) -> Vec<LivePod> {
-    let mut pods: Vec<LivePod> = context.stores.pods_of(key).iter().map(|p| pod(p)).collect();
+    let stores = &context.stores;
+    let found = stores.pods_of(key);
+    let seen = found.iter().map(|found| LivePod {
+        on_drained_node: stores.is_on_drained_node(found),
+        ..pod(found)
+    });
+    let mut pods: Vec<LivePod> = seen.collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     pods
 }
@@ -132,6 +138,7 @@ fn pod(pod: &Pod) -> LivePod {
         created: meta.creation_timestamp.as_ref().map(|t| t.0),
         ready_since: ready_since(pod),
         assigned: pod.spec.as_ref().is_some_and(|s| s.node_name.is_some()),
+        on_drained_node: false,
         pending: pod.status.as_ref().is_none_or(is_pending),
         sidecar: sidecar(pod),
         terminating: meta.deletion_timestamp.is_some(),

@@ -129,6 +129,10 @@ pub struct LiveBudget {
 }
 
 /// A pod, as far as it matters here.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts, each without the others"
+)]
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LivePod {
     /// Its name.
@@ -141,6 +145,8 @@ pub struct LivePod {
     pub ready_since: Option<Timestamp>,
     /// A node was found for it.
     pub assigned: bool,
+    /// Its node takes no new pods: most likely it is being drained, and this pod will be evicted.
+    pub on_drained_node: bool,
     /// Not all of its containers have been made.
     pub pending: bool,
     /// Its sidecar.

@@ -94,7 +94,15 @@ impl World {
             sidecar_image_pull_policy: String::new(),
         };
         let (budgets, _) = reflector::store();
-        let stores = Arc::new(Stores::new(workers, deployments, pods, budgets, defaults));
+        let (nodes, _) = reflector::store();
+        let stores = Arc::new(Stores::new(
+            workers,
+            deployments,
+            pods,
+            budgets,
+            nodes,
+            defaults,
+        ));
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (wake, woken) = unbounded_channel();
         let (mut cordons, orders) = Cordons::new(stores, metrics, Clock::start(), wake).unwrap();

@@ -53,7 +53,15 @@ impl Bed {
         let (deployments, _) = reflector::store();
         let (pods, _) = reflector::store();
         let (budgets, _) = reflector::store();
-        let stores = Arc::new(Stores::new(workers, deployments, pods, budgets, defaults));
+        let (nodes, _) = reflector::store();
+        let stores = Arc::new(Stores::new(
+            workers,
+            deployments,
+            pods,
+            budgets,
+            nodes,
+            defaults,
+        ));
         let kubernetes = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
         let references = References::new(kube::Client::try_from(kubernetes).unwrap());
         let (wake, woken) = unbounded_channel();

@@ -96,8 +96,9 @@ impl Work {
     }
 }
 
-/// The `n` pods that go first: those that never worked, then idle ones, then those with the
-/// least work left; the youngest of equal ones, as the ReplicaSet would choose.
+/// The `n` pods that go first: those that never worked, then those on nodes that are being drained
+/// (they have to go anyway), then idle ones, then those with the least work left; the youngest of
+/// equal ones, as the ReplicaSet would choose.
 pub(super) fn first_to_go<'a>(pods: &[Seen<'a>], n: usize) -> Vec<Seen<'a>> {
     let mut pods = pods.to_vec();
     pods.sort_by(order);
@@ -106,14 +107,18 @@ pub(super) fn first_to_go<'a>(pods: &[Seen<'a>], n: usize) -> Vec<Seen<'a>> {
 }
 
 /// The `n` of these that take tasks again first: those that work, most tasks first, then idle
-/// ones, and those that may not work at all last.
+/// ones; after these, in the same order, those on nodes that are being drained, and those that may
+/// not work at all last.
 pub(super) fn first_to_stay<'a>(pods: &[Seen<'a>], n: usize) -> Vec<Seen<'a>> {
     let mut pods = pods.to_vec();
-    let rank = |seen: &Seen<'_>| match seen.work {
-        Work::Busy { tasks, .. } => (3, tasks),
-        Work::Idle => (2, 0),
-        Work::Unknown => (1, 0),
-        Work::None => (0, 0),
+    let rank = |seen: &Seen<'_>| {
+        let (work, tasks) = match seen.work {
+            Work::Busy { tasks, .. } => (3, tasks),
+            Work::Idle => (2, 0),
+            Work::Unknown => (1, 0),
+            Work::None => (0, 0),
+        };
+        (work > 0 && !seen.pod.on_drained_node, work, tasks)
     };
     pods.sort_by(|a, b| {
         rank(b)
@@ -127,15 +132,19 @@ pub(super) fn first_to_stay<'a>(pods: &[Seen<'a>], n: usize) -> Vec<Seen<'a>> {
 
 fn order(a: &Seen<'_>, b: &Seen<'_>) -> Ordering {
     // Then less remaining time and fewer tasks; an unready one does less for the queue.
-    let rank = |seen: &Seen<'_>| match seen.work {
-        Work::None => (0, Duration::ZERO, 0),
-        Work::Idle => (
-            1 + u8::from(seen.pod.ready_since.is_some()),
-            Duration::ZERO,
-            0,
-        ),
-        Work::Busy { tasks, remaining } => (3, remaining, tasks),
-        Work::Unknown => (4, Duration::ZERO, 0),
+    let rank = |seen: &Seen<'_>| {
+        let (work, remaining, tasks) = match seen.work {
+            Work::None => (0, Duration::ZERO, 0),
+            Work::Idle => (
+                1 + u8::from(seen.pod.ready_since.is_some()),
+                Duration::ZERO,
+                0,
+            ),
+            Work::Busy { tasks, remaining } => (3, remaining, tasks),
+            Work::Unknown => (4, Duration::ZERO, 0),
+        };
+        let stays = work > 0 && !seen.pod.on_drained_node;
+        (stays, work, remaining, tasks)
     };
     rank(a)
         .cmp(&rank(b))
@@ -266,6 +275,28 @@ mod tests {
         assert_eq!(names(&first_to_go(&reversed, 9)), wanted, "in any order");
         let wanted = ["f", "e", "d", "h", "g", "a", "b", "c"];
         assert_eq!(names(&first_to_stay(&all, 9)), wanted);
+    }
+
+    #[test]
+    fn those_on_nodes_that_are_drained_go_before_all_that_have_worked() {
+        let mut pods = ["a", "b", "c", "d", "e", "f"].map(pod);
+        for i in [1, 3, 5] {
+            pods[i].on_drained_node = true;
+        }
+        let works = [
+            Work::None,
+            Work::None,
+            Work::Idle,
+            Work::Idle,
+            busy(1, 5),
+            busy(3, 9),
+        ];
+        let all: Vec<Seen<'_>> = pods.iter().zip(works).map(|(p, w)| seen(p, w)).collect();
+        assert_eq!(names(&first_to_go(&all, 6)), ["a", "b", "d", "f", "c", "e"]);
+        assert_eq!(
+            names(&first_to_stay(&all, 6)),
+            ["e", "c", "f", "d", "a", "b"]
+        );
     }
 
     #[test]
