@@ -172,5 +172,10 @@ fn one_that_is_refused_is_told_and_sent_again_after_a_minute() {
         assert_eq!(told, "a change of the PodDisruptionBudget was refused: no");
         world.seconds += 60;
         assert!(world.plan().budget.is_some());
+
+        // What was refused is not wanted any more.
+        world.edit(json!({"suspend": !suspend}));
+        world.settle();
+        assert_eq!(told_of(&world.plan(), "DisruptionBudgetRefused"), None);
     }
 }
