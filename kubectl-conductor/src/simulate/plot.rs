@@ -178,12 +178,12 @@ impl<'a> Run<'a> {
             }
             points.push((at, of(moment)));
         }
-        corners(points)
+        corners(&points)
     }
 }
 
 /// Leaves out what lies between two equal values: the line is the same, the file smaller.
-fn corners(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+fn corners(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let value = |i: usize| points.get(i).map(|(_, y)| *y);
     let is_between = |i: usize| i > 0 && value(i - 1) == value(i) && value(i) == value(i + 1);
     let kept = (0..points.len()).filter(|i| !is_between(*i));
@@ -236,7 +236,7 @@ impl Lines {
         for run in runs {
             let points = run.moments.iter();
             let points = points.map(|m| (m.at / 60.0, (self.of)(m).min(most)));
-            let points = corners(points.collect());
+            let points = corners(&points.collect::<Vec<_>>());
             chart.draw_series(LineSeries::new(points, run.colour.stroke_width(2)))?;
         }
         Ok(())
@@ -316,9 +316,9 @@ types:
     #[test]
     fn a_line_is_drawn_by_its_corners() {
         let points = [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (3.0, 5.0), (4.0, 1.0)];
-        let kept: Vec<f64> = corners(points.to_vec()).iter().map(|(x, _)| *x).collect();
+        let kept: Vec<f64> = corners(&points).iter().map(|(x, _)| *x).collect();
         assert_eq!(kept, [0.0, 2.0, 3.0, 4.0]);
-        assert!(corners(Vec::new()).is_empty());
+        assert!(corners(&[]).is_empty());
     }
 
     #[test]
