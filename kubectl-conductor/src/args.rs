@@ -69,7 +69,8 @@ struct DevArgs {
     #[arg(long, value_name = "PER SECOND", requires = "load")]
     rate: Option<f64>,
 
-    /// The input of each workflow, a JSON object; {n} in it is the workflow's number
+    /// The input of each workflow, a JSON object; the letter n in braces in it is the workflow's
+    /// number, as in the default
     #[arg(
         long,
         value_name = "JSON",
