@@ -148,15 +148,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         .is_some_and(|d| d.owner.as_deref() != Some(observed.uid.as_str()));
     let live = observed.deployment.as_ref();
     let live = live.map(|live| (&*live.uid, live.generation));
-    let apply = !owned_by_another && is_due(live, &memory.deployment, &object, now);
-    if memory
-        .deployment
-        .refused
-        .as_ref()
-        .is_some_and(|r| r.object != object)
-    {
-        memory.deployment.refused = None;
-    }
+    let apply = is_due(live, &mut memory.deployment, &object, now) && !owned_by_another;
     let budget = budget::budget(observed, worker, &mut memory, &object, now);
     let status = status::status(
         observed,
@@ -240,11 +232,11 @@ fn finish(
 }
 
 /// Whether an object must be sent: it is not there, it is not what was sent last, or someone else
-/// has changed it since. `live` is its UID and its generation; the object is null where there is to
+/// has changed it since. That another one was refused is forgotten. `live` is its UID and its generation; the object is null where there is to
 /// be none.
-fn is_due(live: Option<(&str, i64)>, sent: &Sent, object: &Value, now: Now) -> bool {
+fn is_due(live: Option<(&str, i64)>, sent: &mut Sent, object: &Value, now: Now) -> bool {
+    sent.refused.take_if(|refused| refused.object != *object);
     if let Some(refused) = &sent.refused
-        && refused.object == *object
         && now.clock.seconds_since(refused.at) < REFUSED_AGAIN.as_secs_f64()
     {
         return false;

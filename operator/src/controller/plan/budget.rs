@@ -89,12 +89,8 @@ pub(super) fn budget<'a>(
     } else {
         Value::Null
     };
-    let sent = &mut memory.budget;
-    if sent.refused.as_ref().is_some_and(|r| r.object != object) {
-        sent.refused = None;
-    }
     let live = own.map(|own| (&*own.uid, own.generation));
-    let is_due = is_due(live, sent, &object, now);
+    let is_due = is_due(live, &mut memory.budget, &object, now);
     let step = match own {
         _ if !is_due => None,
         _ if is_wanted => Some(BudgetStep::Apply(object)),
