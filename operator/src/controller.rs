@@ -39,7 +39,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         controller::{self, Action, applier},
-        reflector::{self, store::Writer},
+        reflector::store::Writer,
         watcher::{self, watcher},
     },
 };
@@ -113,19 +113,8 @@ pub async fn run(
         pace,
         instance,
     } = settings;
-    let (workers, workers_writer) = reflector::store();
-    let (deployments, deployments_writer) = reflector::store();
-    let (pods, pods_writer) = reflector::store();
-    let (budgets, budgets_writer) = reflector::store();
-    let (nodes, nodes_writer) = reflector::store();
-    let stores = Arc::new(Stores::new(
-        workers,
-        deployments,
-        pods,
-        budgets,
-        nodes,
-        defaults,
-    ));
+    let (stores, writers) = Stores::new(defaults);
+    let stores = Arc::new(stores);
     let clock = Clock::start();
     let (wake, woken) = unbounded_channel();
     let (cordons, orders) = Cordons::new(stores.clone(), metrics.clone(), clock, wake.clone())?;
@@ -160,12 +149,12 @@ pub async fn run(
     let ours = all.clone().labels(WORKER_LABEL);
     let watching = async {
         tokio::join!(
-            watched.watch::<Guarded>(workers_writer, all.clone(), key_of, None),
-            watched.watch::<Deployment>(deployments_writer, ours.clone(), labelled, None),
-            watched.watch::<Pod>(pods_writer, ours, labelled, None),
+            watched.watch::<Guarded>(writers.workers, all.clone(), key_of, None),
+            watched.watch::<Deployment>(writers.deployments, ours.clone(), labelled, None),
+            watched.watch::<Pod>(writers.pods, ours, labelled, None),
             // The others are looked for at each tick: no worker is woken for them.
-            watched.watch::<PodDisruptionBudget>(budgets_writer, all, labelled, Some(NO_BUDGETS)),
-            watched.watch_drained_nodes(nodes_writer),
+            watched.watch::<PodDisruptionBudget>(writers.budgets, all, labelled, Some(NO_BUDGETS)),
+            watched.watch_drained_nodes(writers.drained_nodes),
         )
     };
     let stop = stop.shared();

@@ -18,7 +18,7 @@ use k8s_openapi::{
 use kube::{
     Resource,
     core::{DeserializeGuard, PartialObjectMeta},
-    runtime::reflector::{ObjectRef, Store},
+    runtime::reflector::{self, ObjectRef, Store, store::Writer},
 };
 
 use crate::{
@@ -47,6 +47,20 @@ pub struct Stores {
     parsed: Mutex<HashMap<Key, Parsed>>,
 }
 
+/// What the watches write the objects with.
+pub struct Writers {
+    /// The workers.
+    pub workers: Writer<Guarded>,
+    /// The Deployments.
+    pub deployments: Writer<Deployment>,
+    /// The pods.
+    pub pods: Writer<Pod>,
+    /// The `PodDisruptionBudget`s.
+    pub budgets: Writer<PodDisruptionBudget>,
+    /// The nodes that take no new pods.
+    pub drained_nodes: Writer<PartialObjectMeta<Node>>,
+}
+
 #[derive(Debug)]
 struct Parsed {
     uid: String,
@@ -55,16 +69,14 @@ struct Parsed {
 }
 
 impl Stores {
-    /// Nothing is read yet.
-    pub fn new(
-        workers: Store<Guarded>,
-        deployments: Store<Deployment>,
-        pods: Store<Pod>,
-        budgets: Store<PodDisruptionBudget>,
-        drained_nodes: Store<PartialObjectMeta<Node>>,
-        defaults: Defaults,
-    ) -> Self {
-        Self {
+    /// Nothing is read yet; the writers fill it.
+    pub fn new(defaults: Defaults) -> (Self, Writers) {
+        let (workers, workers_writer) = reflector::store();
+        let (deployments, deployments_writer) = reflector::store();
+        let (pods, pods_writer) = reflector::store();
+        let (budgets, budgets_writer) = reflector::store();
+        let (drained_nodes, drained_nodes_writer) = reflector::store();
+        let stores = Self {
             workers,
             deployments,
             pods,
@@ -72,7 +84,15 @@ impl Stores {
             drained_nodes,
             defaults,
             parsed: Mutex::default(),
-        }
+        };
+        let writers = Writers {
+            workers: workers_writer,
+            deployments: deployments_writer,
+            pods: pods_writer,
+            budgets: budgets_writer,
+            drained_nodes: drained_nodes_writer,
+        };
+        (stores, writers)
     }
 
     /// A worker's spec, or why it cannot be run. Each generation is read once.
@@ -190,38 +210,37 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use kube::runtime::{reflector, watcher};
+    use kube::runtime::watcher;
     use serde_json::{Value, from_value, json};
 
     use super::*;
 
     #[test]
     fn budgets_are_unknown_until_they_are_read_and_nodes_are_fine_until_they_are_not() {
-        let (workers, _workers) = reflector::store();
-        let (deployments, _deployments) = reflector::store();
-        let (pods, _pods) = reflector::store();
-        let (budgets, mut budgets_writer) = reflector::store();
-        let (nodes, mut nodes_writer) = reflector::store();
         let defaults = Defaults {
             conductor_url: None,
             sidecar_image: String::new(),
             sidecar_image_pull_policy: String::new(),
         };
-        let stores = Stores::new(workers, deployments, pods, budgets, nodes, defaults);
+        let (stores, mut writers) = Stores::new(defaults);
 
         let names = |namespace: &str| {
             let found = stores.budgets_in(namespace)?;
             let names = found.iter().map(|b| b.metadata.name.clone().unwrap());
             Some(names.collect::<Vec<_>>())
         };
-        budgets_writer.apply_watcher_event(&watcher::Event::Init);
+        writers.budgets.apply_watcher_event(&watcher::Event::Init);
         assert_eq!(names("shop"), None);
         for (namespace, name) in [("shop", "a"), ("bank", "b")] {
             let meta = json!({"namespace": namespace, "name": name});
             let budget = from_value(json!({"metadata": meta})).unwrap();
-            budgets_writer.apply_watcher_event(&watcher::Event::InitApply(budget));
+            writers
+                .budgets
+                .apply_watcher_event(&watcher::Event::InitApply(budget));
         }
-        budgets_writer.apply_watcher_event(&watcher::Event::InitDone);
+        writers
+            .budgets
+            .apply_watcher_event(&watcher::Event::InitDone);
         assert_eq!(names("shop").unwrap(), ["a"]);
         assert_eq!(names("other").unwrap(), [""; 0]);
 
@@ -231,10 +250,14 @@ mod tests {
         let is_drained = |node: &str| stores.is_on_drained_node(&pod(json!(node)));
         assert!(!is_drained("n"));
         let node: PartialObjectMeta<Node> = from_value(json!({"metadata": {"name": "n"}})).unwrap();
-        nodes_writer.apply_watcher_event(&watcher::Event::Apply(node.clone()));
+        writers
+            .drained_nodes
+            .apply_watcher_event(&watcher::Event::Apply(node.clone()));
         assert!(is_drained("n") && !is_drained("other"));
         assert!(!stores.is_on_drained_node(&pod(Value::Null)));
-        nodes_writer.apply_watcher_event(&watcher::Event::Delete(node));
+        writers
+            .drained_nodes
+            .apply_watcher_event(&watcher::Event::Delete(node));
         assert!(!is_drained("n"));
     }
 }

@@ -4,7 +4,7 @@ use std::{future::Future, net::IpAddr, path::Path};
 
 use axum::Router;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::{reflector, watcher};
+use kube::runtime::watcher;
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -84,25 +84,15 @@ impl World {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
 
-        let (workers, _) = reflector::store();
-        let (deployments, _) = reflector::store();
-        let (pods, mut writer) = reflector::store();
-        writer.apply_watcher_event(&watcher::Event::Apply(pod(at.ip())));
         let defaults = Defaults {
             conductor_url: None,
             sidecar_image: String::new(),
             sidecar_image_pull_policy: String::new(),
         };
-        let (budgets, _) = reflector::store();
-        let (nodes, _) = reflector::store();
-        let stores = Arc::new(Stores::new(
-            workers,
-            deployments,
-            pods,
-            budgets,
-            nodes,
-            defaults,
-        ));
+        let (stores, mut writers) = Stores::new(defaults);
+        let here = watcher::Event::Apply(pod(at.ip()));
+        writers.pods.apply_watcher_event(&here);
+        let stores = Arc::new(stores);
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (wake, woken) = unbounded_channel();
         let (mut cordons, orders) = Cordons::new(stores, metrics, Clock::start(), wake).unwrap();

@@ -2,10 +2,7 @@
 
 use conductor_client::{ApiBase, Client, StartWorkflow, TaskDef, WorkflowDef};
 use embedded_conductor::{Embedded, Fault, On, Options};
-use kube::{
-    core::DeserializeGuard,
-    runtime::{reflector, watcher},
-};
+use kube::{core::DeserializeGuard, runtime::watcher};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -32,7 +29,12 @@ impl Bed {
     async fn new(names: &[&str], requests_per_second: f64) -> Self {
         runtime::install_tls_provider();
         let server = Embedded::start(Options::default()).await.unwrap();
-        let (workers, mut writer) = reflector::store();
+        let defaults = Defaults {
+            conductor_url: Some(ApiBase::parse(&server.base()).unwrap()),
+            sidecar_image: "sidecar".to_owned(),
+            sidecar_image_pull_policy: "Never".to_owned(),
+        };
+        let (stores, mut writers) = Stores::new(defaults);
         for name in names {
             let worker = json!({
                 "apiVersion": "conductor-oss.org/v1alpha1", "kind": "ConductorWorker",
@@ -43,25 +45,10 @@ impl Bed {
                 },
             });
             let worker = DeserializeGuard(Ok(serde_json::from_value(worker).unwrap()));
-            writer.apply_watcher_event(&watcher::Event::Apply(worker));
+            let there = watcher::Event::Apply(worker);
+            writers.workers.apply_watcher_event(&there);
         }
-        let defaults = Defaults {
-            conductor_url: Some(ApiBase::parse(&server.base()).unwrap()),
-            sidecar_image: "sidecar".to_owned(),
-            sidecar_image_pull_policy: "Never".to_owned(),
-        };
-        let (deployments, _) = reflector::store();
-        let (pods, _) = reflector::store();
-        let (budgets, _) = reflector::store();
-        let (nodes, _) = reflector::store();
-        let stores = Arc::new(Stores::new(
-            workers,
-            deployments,
-            pods,
-            budgets,
-            nodes,
-            defaults,
-        ));
+        let stores = Arc::new(stores);
         let kubernetes = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
         let references = References::new(kube::Client::try_from(kubernetes).unwrap());
         let (wake, woken) = unbounded_channel();
