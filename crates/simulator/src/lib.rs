@@ -37,7 +37,7 @@ pub use faults::Faults;
 pub use observation::{Observation, TaskObservation};
 pub use policy::{Policy, ScaleDown};
 pub use scenario::{Scenario, Unusable};
-pub use score::{Figures, Row};
+pub use score::{Figures, Row, nearest_rank};
 pub use study::{Options, Ran, Study};
 pub use workload::Workload;
 pub use world::{Moment, Outcome, Trace, run};

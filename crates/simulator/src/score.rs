@@ -125,8 +125,8 @@ impl Figures {
     }
 }
 
-/// The value of rank ⌈p·n⌉ of sorted values; 0 where there are none.
-fn nearest_rank(sorted: &[f64], p: f64) -> f64 {
+/// The value of rank ⌈p·n⌉ of sorted values, p from 0 to 1; 0 where there are none.
+pub fn nearest_rank(sorted: &[f64], p: f64) -> f64 {
     let rank = (p * sorted.len() as f64 - 1e-9).ceil().max(1.0) as usize;
     sorted.get(rank - 1).copied().unwrap_or(0.0)
 }

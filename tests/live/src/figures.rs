@@ -1,6 +1,7 @@
 //! What a run comes to. Pure.
 
 use serde::{Deserialize, Serialize};
+use simulator::nearest_rank;
 
 use crate::run::Run;
 
@@ -113,12 +114,6 @@ pub fn pods(run: &Run) -> Vec<(f64, u32)> {
         steps.push((at, n));
     }
     steps
-}
-
-/// The smallest of sorted figures that so many of a hundred do not exceed.
-fn nearest_rank(sorted: &[f64], share: f64) -> f64 {
-    let rank = (0..sorted.len()).find(|n| self::share(n + 1, sorted.len()) >= share);
-    rank.map_or(0.0, |n| sorted[n])
 }
 
 fn share(part: usize, of: usize) -> f64 {
