@@ -3,7 +3,7 @@
 use std::env;
 
 use anyhow::{Context as _, Result, ensure};
-use chaos::{
+use faults::{
     fault::{Fault, On},
     proxy::Proxy,
 };

@@ -24,7 +24,7 @@ fn every_test_in_the_table_exists_and_every_answer_is_in_it() -> Result<()> {
     let missing: Vec<_> = named
         .iter()
         .filter(|name| {
-            // A function, or a case of the chaos matrix, whose names are strings.
+            // A function, or a case of the matrix of faults, whose names are strings.
             let (function, case) = (format!("fn {name}("), format!("\"{name}\""));
             !sources
                 .iter()

@@ -73,7 +73,7 @@ impl Programs {
             ("CONDUCTOR_SERVER_URL", sidecar.conductor.to_owned()),
             ("CONDUCTOR_TASKS", json!(tasks).to_string()),
             ("CONDUCTOR_CONCURRENCY", sidecar.slots.to_string()),
-            ("CONDUCTOR_WORKER_ID", "chaos".to_owned()),
+            ("CONDUCTOR_WORKER_ID", "faults".to_owned()),
             ("HANDLER_PORT", sidecar.handler.to_string()),
             ("LISTEN", format!("127.0.0.1:{}", sidecar.port)),
             // Its port is one for all of a machine, and trials run side by side.

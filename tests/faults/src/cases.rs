@@ -57,12 +57,12 @@ const GROWTH_KIB: u64 = 1024;
 async fn memory(suite: Arc<Suite>, stage: Stage) -> Result<()> {
     let server = stage.into_double()?;
     let tasks = suite.profile.churn;
-    let task = server.register(&unique("chaos")).await?;
+    let task = server.register(&unique("faults")).await?;
     let (port, handler_port) = (free_port()?, free_port()?);
     let name = "double::memory";
     let programs = &suite.programs;
     let _handler = programs.handler(name, handler_port, Path::new("/dev/null"))?;
-    let spool = TempDir::with_prefix("chaos-")?;
+    let spool = TempDir::with_prefix("faults-")?;
     let mut sidecar = programs.sidecar(
         name,
         &Sidecar {

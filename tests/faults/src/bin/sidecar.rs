@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Err(error) = chaos::programs::end_with_parent() {
-        eprintln!("chaos-sidecar: {error}");
+    if let Err(error) = faults::programs::end_with_parent() {
+        eprintln!("faults-sidecar: {error}");
         return ExitCode::FAILURE;
     }
     runtime::install_tls_provider();

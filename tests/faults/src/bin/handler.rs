@@ -12,8 +12,8 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use chaos::ledger::{Line, Moment};
 use clap::Parser;
+use faults::ledger::{Line, Moment};
 use serde_json::Value;
 
 /// A handler that takes as long as its input's `value` says, in milliseconds.
@@ -30,7 +30,7 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let Args { port, ledger } = Args::parse();
-    chaos::programs::end_with_parent()?;
+    faults::programs::end_with_parent()?;
     let file = std::fs::File::options()
         .create(true)
         .append(true)

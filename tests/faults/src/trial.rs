@@ -102,13 +102,13 @@ impl Rig {
                 retry_count: Some(RETRIES),
                 retry_delay_seconds: Some(0),
                 response_timeout_seconds: Some(setup.lease_seconds),
-                ..TaskDef::named(unique("chaos"))
+                ..TaskDef::named(unique("faults"))
             };
             tasks.push(server.register_def(def).await?);
         }
         let proxy = Proxy::start(server.base(), setup.seed).await?;
         before(server, &proxy, &tasks).await?;
-        let dir = TempDir::with_prefix("chaos-")?;
+        let dir = TempDir::with_prefix("faults-")?;
         let ledger = dir.path().join("ledger");
         let (port, handler_port) = (free_port()?, free_port()?);
         let handler = programs.handler(setup.name, handler_port, &ledger)?;

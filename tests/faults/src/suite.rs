@@ -86,7 +86,7 @@ pub fn run(programs: Programs) -> Conclusion {
     match try_run(programs) {
         Ok(conclusion) => conclusion,
         Err(error) => {
-            eprintln!("chaos: {error:#}");
+            eprintln!("faults: {error:#}");
             std::process::exit(101);
         }
     }
@@ -109,7 +109,7 @@ fn try_run(programs: Programs) -> Result<Conclusion> {
     let trials = trials(&suite, runtime.handle());
     let seed = profile.seed;
     if !arguments.list {
-        say(&format!("CHAOS_SEED={seed} makes the same choices"));
+        say(&format!("FAULTS_SEED={seed} makes the same choices"));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     let rows = std::mem::take(&mut *suite.rows.lock().unwrap_or_else(PoisonError::into_inner));

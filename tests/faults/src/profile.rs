@@ -26,22 +26,22 @@ pub(crate) struct Profile {
 impl Profile {
     /// As the environment asks.
     pub(crate) fn read() -> anyhow::Result<Self> {
-        let long = match env::var("CHAOS").as_deref() {
+        let long = match env::var("FAULTS").as_deref() {
             Err(env::VarError::NotPresent) | Ok("" | "short") => false,
             Ok("long") => true,
-            other => anyhow::bail!("CHAOS is {other:?}; write short or long"),
+            other => anyhow::bail!("FAULTS is {other:?}; write short or long"),
         };
         let seconds = Duration::from_secs;
         Ok(Self {
             long,
-            tasks: number("CHAOS_TASKS")?
+            tasks: number("FAULTS_TASKS")?
                 .map_or(Ok(if long { 10_000 } else { 300 }), usize::try_from)?,
             fault: seconds(if long { 5 } else { 2 }),
             away: seconds(if long { 600 } else { 20 }),
             churn: if long { 1_000_000 } else { 3000 },
             lease_seconds: 12,
             slots: 16,
-            seed: number("CHAOS_SEED")?.unwrap_or_else(|| fastrand::u64(..)),
+            seed: number("FAULTS_SEED")?.unwrap_or_else(|| fastrand::u64(..)),
         })
     }
 

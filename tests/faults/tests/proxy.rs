@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use chaos::{
+use faults::{
     fault::{Class, Fault, On},
     proxy::Proxy,
 };
