@@ -12,6 +12,15 @@ use anyhow::{Context, Result, bail, ensure};
 use conductor_client::{ApiBase, Client};
 use serde_json::Value;
 
+/// The operator's chart, from the repository's root.
+pub const CHART: &str = "charts/conductor-worker-operator";
+
+/// What the chart is installed as.
+pub const RELEASE: &str = "conductor-worker-operator";
+
+/// Where the operator is installed.
+pub const OPERATOR: &str = "conductor-system";
+
 /// A running cluster with our images in it, and a Conductor that its pods reach.
 pub struct Bed {
     facts: BTreeMap<String, String>,
@@ -88,6 +97,28 @@ impl Bed {
     /// Runs helm.
     pub fn helm(&self, args: &[&str]) -> Result<String> {
         self.run("HELM", args, None)
+    }
+
+    /// An image of this project, as the cluster knows it.
+    pub fn image(&self, name: &str) -> Result<String> {
+        let (prefix, tag) = (self.fact("IMAGE_PREFIX")?, self.fact("IMAGE_TAG")?);
+        Ok(format!("{prefix}/{name}:{tag}"))
+    }
+
+    /// `helm upgrade --install` of a chart of the operator, as a user would call it; `set` are
+    /// more values for `--set`.
+    pub fn install(&self, chart: &str, set: &[&str]) -> Result<()> {
+        let (prefix, tag) = (self.fact("IMAGE_PREFIX")?, self.fact("IMAGE_TAG")?);
+        let images = format!(
+            "image.repository={prefix}/conductor-worker-operator,image.tag={tag},\
+             sidecar.image.repository={prefix}/conductor-worker-sidecar,sidecar.image.tag={tag}"
+        );
+        let set = [&[&*images], set].concat().join(",");
+        let release = ["upgrade", "--install", RELEASE, chart];
+        let place = ["--namespace", OPERATOR, "--create-namespace"];
+        let waiting = ["--set", &set, "--wait", "--timeout", "180s"];
+        self.helm(&[&release[..], &place, &waiting].concat())
+            .map(drop)
     }
 
     /// GETs a path of a pod's port through the API server.

@@ -7,6 +7,8 @@
 
 mod bed;
 mod load;
+mod suite;
 
-pub use bed::{Bed, Follow, root, until};
+pub use bed::{Bed, CHART, Follow, OPERATOR, RELEASE, root, until};
 pub use load::{Load, Outcome};
+pub use suite::{Case, run};

@@ -79,8 +79,8 @@ impl<'a> Running<'a> {
             name,
             conductor: conductor.to_owned(),
             ledger: ledger.url(),
-            handler: stage.image("live-handler"),
-            worker: stage.image("live-worker"),
+            handler: bed.image("live-handler")?,
+            worker: bed.image("live-worker")?,
         };
         bed.wait(replay::define(&bed.conductor, load, &place.name))?;
         if let Some(period) = contender.hpa_sync() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::{Bed, root};
+use cluster::{Bed, CHART, root};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 /// A running bed with our operator, the workers' images and, on demand, KEDA.
@@ -20,8 +20,6 @@ pub struct Stage {
     pub address: IpAddr,
     /// Conductor, as pods see it.
     pub conductor: String,
-    images: String,
-    tag: String,
     keda: OnceCell<()>,
 }
 
@@ -51,48 +49,14 @@ impl Stage {
             let config = kube::Config::from_custom_kubeconfig(config, &options).await?;
             anyhow::Ok(kube::Client::try_from(config)?)
         })?;
-        let images = bed.fact("IMAGE_PREFIX")?.to_owned();
-        let tag = bed.fact("IMAGE_TAG")?.to_owned();
-        let stage = Self {
+        bed.install(CHART, &[])?;
+        Ok(Self {
             bed,
             kube,
             address,
             conductor,
-            images,
-            tag,
             keda: OnceCell::new(),
-        };
-        stage.install()?;
-        Ok(stage)
-    }
-
-    /// An image of this project.
-    pub fn image(&self, name: &str) -> String {
-        format!("{}/{name}:{}", self.images, self.tag)
-    }
-
-    fn install(&self) -> Result<()> {
-        let (images, tag) = (&self.images, &self.tag);
-        let set = format!(
-            "image.repository={images}/conductor-worker-operator,image.tag={tag},\
-             sidecar.image.repository={images}/conductor-worker-sidecar,sidecar.image.tag={tag}"
-        );
-        self.bed
-            .helm(&[
-                "upgrade",
-                "--install",
-                "conductor-worker-operator",
-                "charts/conductor-worker-operator",
-                "--namespace",
-                "conductor-system",
-                "--create-namespace",
-                "--set",
-                &set,
-                "--wait",
-                "--timeout",
-                "180s",
-            ])
-            .map(drop)
+        })
     }
 
     /// Installs KEDA, the first time.

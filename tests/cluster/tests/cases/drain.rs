@@ -7,12 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cluster::{Bed, Follow, Load, until};
+use cluster::{Bed, Follow, Load, OPERATOR, until};
 use conductor_client::QueueName;
 use serde_json::{Map, Value, json};
 
 use super::{
-    OPERATOR, WORKERS,
+    WORKERS,
     work::{from_sidecar, greet_in, ledger, ledger_url, object, pods, ready_replicas},
 };
 

@@ -3,36 +3,19 @@
 use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use cluster::{Bed, root, until};
+use cluster::{Bed, CHART, OPERATOR, RELEASE, root, until};
 
-use super::{OPERATOR, WORKERS};
+use super::WORKERS;
 
-const CHART: &str = "charts/conductor-worker-operator";
-const RELEASE: &str = "conductor-worker-operator";
-
-/// `helm upgrade --install` of a chart as a user would call it.
+/// With everything that a monitored cluster would have.
 fn install(bed: &Bed, chart: &str) -> Result<()> {
-    let (prefix, tag) = (bed.fact("IMAGE_PREFIX")?, bed.fact("IMAGE_TAG")?);
-    let set = format!(
-        "image.repository={prefix}/conductor-worker-operator,image.tag={tag},\
-         sidecar.image.repository={prefix}/conductor-worker-sidecar,sidecar.image.tag={tag},\
-         monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true"
-    );
-    bed.helm(&[
-        "upgrade",
-        "--install",
-        RELEASE,
+    bed.install(
         chart,
-        "--namespace",
-        OPERATOR,
-        "--create-namespace",
-        "--set",
-        &set,
-        "--wait",
-        "--timeout",
-        "180s",
-    ])
-    .map(drop)
+        &[
+            "monitoring.serviceMonitor.enabled=true",
+            "monitoring.podMonitor.enabled=true",
+        ],
+    )
 }
 
 pub(crate) fn helm_install_and_upgrade_update_the_crd(bed: &Bed) -> Result<()> {

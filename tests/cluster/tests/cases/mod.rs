@@ -11,8 +11,6 @@ mod work;
 /// A case by its name.
 pub(crate) type Case = (&'static str, fn(&Bed) -> Result<()>);
 
-/// Where the operator is installed.
-const OPERATOR: &str = "conductor-system";
 /// Where the workers are.
 const WORKERS: &str = "e2e";
 

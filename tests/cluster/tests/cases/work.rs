@@ -49,10 +49,9 @@ fn here(bed: &Bed, manifest: &str) -> Result<String> {
         manifest.contains(url) && manifest.contains(image),
         "the example changed; change this too"
     );
-    let (prefix, tag) = (bed.fact("IMAGE_PREFIX")?, bed.fact("IMAGE_TAG")?);
     Ok(manifest
         .replace(url, bed.fact("CONDUCTOR_POD_URL")?)
-        .replace(image, &format!("{prefix}/greet:{tag}")))
+        .replace(image, &bed.image("greet")?))
 }
 
 pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Result<()> {
@@ -129,11 +128,7 @@ pub(crate) fn five_hundred_workflows_through_a_rolling_update(bed: &Bed) -> Resu
 
 /// A greeter that only keeps the ledger, outside of the worker.
 fn start_ledger(bed: &Bed) -> Result<String> {
-    let image = format!(
-        "{}/greet:{}",
-        bed.fact("IMAGE_PREFIX")?,
-        bed.fact("IMAGE_TAG")?
-    );
+    let image = bed.image("greet")?;
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ledger"},
         "spec": {

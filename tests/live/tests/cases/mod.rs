@@ -1,16 +1,13 @@
 //! The cases, in their order.
 
-use anyhow::Result;
+use cluster::Case;
 use live::{contender::Contender, stage::Stage};
 
 mod compare;
 mod outage;
 
-/// A case by its name.
-pub(crate) type Case = (String, Box<dyn FnOnce(&Stage) -> Result<()> + Send>);
-
-pub(crate) fn all() -> Vec<Case> {
-    let mut cases: Vec<Case> = vec![
+pub(crate) fn all() -> Vec<Case<Stage>> {
+    let mut cases: Vec<Case<Stage>> = vec![
         (
             "queue_sizes_away_at_load".to_owned(),
             Box::new(outage::at_load),
