@@ -160,6 +160,7 @@ mod tests {
             pod: pod.to_owned(),
             began: 10.0,
             ended,
+            cut: None,
         };
         Run {
             max_wait: 5.0,

@@ -1,5 +1,6 @@
 //! What the handlers say of themselves: which task ran in which pod, from when until when. A
-//! task that a pod took with it has a beginning and no end.
+//! task that a pod took with it has a beginning and no end; where the call was ended from outside
+//! while the handler lived on, it is cut off at a time.
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +34,8 @@ pub enum Moment {
     Began,
     /// It is done.
     Ended,
+    /// Whoever had called does not wait for it any more.
+    Cut,
 }
 
 /// A task in a pod. Times are seconds since 1970.
@@ -46,6 +49,8 @@ pub struct Execution {
     pub began: f64,
     /// When it was done; absent when it was cut off.
     pub ended: Option<f64>,
+    /// When its call was ended before it was done, where the handler could tell.
+    pub cut: Option<f64>,
 }
 
 /// The executions, from lines in the order in which they came.
@@ -67,11 +72,17 @@ impl Book {
                     pod: key.1,
                     began: at,
                     ended: None,
+                    cut: None,
                 });
             }
             Moment::Ended => {
                 if let Some(execution) = self.open.remove(&key) {
                     self.executions[execution].ended = Some(at);
+                }
+            }
+            Moment::Cut => {
+                if let Some(execution) = self.open.remove(&key) {
+                    self.executions[execution].cut = Some(at);
                 }
             }
         }
@@ -162,6 +173,18 @@ mod tests {
         book.add(line("b", "two", Moment::Ended), 10.0);
         let ends: Vec<_> = book.executions().iter().map(|e| e.ended).collect();
         assert_eq!(ends, [Some(3.0), None, Some(10.0)]);
+    }
+
+    #[test]
+    fn a_call_that_was_ended_from_outside_is_cut() {
+        let mut book = Book::default();
+        book.add(line("a", "one", Moment::Began), 1.0);
+        book.add(line("a", "one", Moment::Cut), 2.0);
+        book.add(line("a", "one", Moment::Ended), 3.0);
+        assert_eq!(
+            (book.executions()[0].ended, book.executions()[0].cut),
+            (None, Some(2.0))
+        );
     }
 
     #[test]

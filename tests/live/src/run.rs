@@ -259,6 +259,7 @@ fn since(zero: f64, outcomes: &mut [Outcome], log: &mut Log, executions: &mut [E
     for execution in executions {
         execution.began -= zero;
         shift(&mut execution.ended);
+        shift(&mut execution.cut);
     }
 }
 
@@ -291,6 +292,7 @@ mod tests {
             pod: String::new(),
             began: 106.5,
             ended: Some(107.0),
+            cut: None,
         }];
         since(100.0, &mut outcomes, &mut log, &mut executions);
         assert_eq!((outcomes[0].visible, outcomes[0].started), (5.0, Some(6.0)));

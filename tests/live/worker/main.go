@@ -1,5 +1,6 @@
 // A worker on the Go SDK that takes as long as each task's input says, and tells a ledger when
-// it began and when it was done.
+// it began and when it was done. With CAREFUL set it ends as well as the SDK lets it: told to end,
+// it polls no more, and what it has is executed and reported before it goes.
 package main
 
 import (
@@ -8,7 +9,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/conductor-sdk/conductor-go/sdk/client"
@@ -55,7 +59,10 @@ func main() {
 		log.Fatal(err)
 	}
 	url, pod, taskType := variable("LEDGER_URL"), variable("POD_NAME"), variable("TASK_TYPE")
+	var executing sync.WaitGroup
 	work := func(task *model.Task) (interface{}, error) {
+		executing.Add(1)
+		defer executing.Done()
 		seconds, ok := task.InputData["seconds"].(float64)
 		if !ok {
 			return nil, model.NewNonRetryableError(fmt.Errorf("the input has no number of seconds"))
@@ -74,6 +81,19 @@ func main() {
 	// no signal handling either: a pod's end is the end of what runs in it.
 	if err := runner.StartWorker(taskType, work, slots, 100*time.Millisecond); err != nil {
 		log.Fatal(err)
+	}
+	if os.Getenv("CAREFUL") != "" {
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, syscall.SIGTERM)
+		<-told
+		runner.Shutdown(taskType)
+		// The poll in the air, whose tasks begin at once.
+		runner.WaitWorkers()
+		time.Sleep(100 * time.Millisecond)
+		executing.Wait()
+		// The SDK reports after an execution and does not tell when it is done.
+		time.Sleep(2 * time.Second)
+		return
 	}
 	runner.WaitWorkers()
 }

@@ -1,11 +1,15 @@
 //! A worker's handler that takes as long as its task's input says, and tells a ledger when it
-//! began and when it was done.
+//! began and when it was done, or that nobody waits for it any more.
 //!
 //! | environment | meaning |
 //! | --- | --- |
 //! | `PORT` | where it listens; the operator sets it |
 //! | `LEDGER_URL` | where to tell |
 //! | `POD_NAME` | what the ledger is told of who it is |
+//! | `START_SECONDS` | how long it takes before it listens; 0 unless set |
+//! | `FAIL` | where it is set, every task fails, and none is told to the ledger |
+//!
+//! `POST /swell` makes it take memory until it is killed for it.
 
 use std::{env, sync::Arc, time::Duration};
 
@@ -32,6 +36,28 @@ struct Handler {
     http: reqwest::Client,
     ledger: String,
     pod: String,
+    fail: bool,
+}
+
+/// Tells that a call is over before the execution is, unless it is defused.
+struct Call {
+    handler: Arc<Handler>,
+    task: String,
+    over: bool,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let (handler, task) = (self.handler.clone(), std::mem::take(&mut self.task));
+        tokio::spawn(async move {
+            if let Err((_, error)) = handler.tell(&task, Moment::Cut).await {
+                eprintln!("the ledger does not know that {task} was cut off: {error}");
+            }
+        });
+    }
 }
 
 /// 200 when it is done, and 503 when the ledger cannot be told, so that nothing is executed
@@ -42,10 +68,30 @@ async fn execute(
 ) -> Result<Json<Value>, (StatusCode, String)> {
     let takes = Duration::try_from_secs_f64(task.input_data.seconds)
         .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    if handler.fail {
+        let why = "this version fails every task".to_owned();
+        return Err((StatusCode::INTERNAL_SERVER_ERROR, why));
+    }
     handler.tell(&task.task_id, Moment::Began).await?;
+    let mut call = Call {
+        handler: handler.clone(),
+        task: task.task_id,
+        over: false,
+    };
     tokio::time::sleep(takes).await;
-    handler.tell(&task.task_id, Moment::Ended).await?;
+    call.over = true;
+    handler.tell(&call.task, Moment::Ended).await?;
     Ok(Json(json!({})))
+}
+
+/// Until the container's memory is at its limit, which kills it.
+async fn swell() {
+    let mut held = Vec::new();
+    loop {
+        // Written to, since only then it counts.
+        held.push(vec![1_u8; 1 << 20]);
+        tokio::task::yield_now().await;
+    }
 }
 
 impl Handler {
@@ -84,9 +130,15 @@ async fn main() -> anyhow::Result<()> {
         http: reqwest::Client::builder().no_proxy().build()?,
         ledger: variable("LEDGER_URL")?,
         pod: variable("POD_NAME")?,
+        fail: env::var_os("FAIL").is_some(),
     };
+    if let Ok(seconds) = env::var("START_SECONDS") {
+        let seconds = seconds.parse().context("START_SECONDS is no number")?;
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
     let router = Router::new()
         .route("/", post(execute))
+        .route("/swell", post(swell))
         .with_state(Arc::new(handler));
     let listener = tokio::net::TcpListener::bind(("0.0.0.0", port)).await?;
     axum::serve(listener, router)
