@@ -1,5 +1,5 @@
 # Names only; what they do is in the files they call. `make demo` and `make test` work on a fresh machine.
-.PHONY: demo test check generate cluster e2e e2e-drain live clients conformance faults fuzz images bench bench-instructions bench-churn simulate clean
+.PHONY: demo test check generate cluster e2e e2e-drain live clients conformance chaos faults fuzz images bench bench-instructions bench-churn simulate clean
 
 demo: ## the main job on this machine: a worker, an in-memory Conductor, 500 workflows
 	cargo build --release -q -p kubectl-conductor -p greet
@@ -29,6 +29,9 @@ live: ## the autoscaler on a real cluster beside KEDA, a fixed Deployment and th
 
 conformance: ## the in-memory Conductor and the real one against one suite
 	cargo test -p conformance
+
+chaos: ## workers on a real cluster while everything breaks, and beside Go SDK workers; target/chaos/report.md
+	CHAOS=long cargo test -p chaos -- $(CASES)
 
 faults: ## faults between, before and behind the sidecar, 10,000 tasks each; target/faults/report.md
 	FAULTS=long cargo test -p faults

@@ -247,15 +247,7 @@ fn since(zero: f64, outcomes: &mut [Outcome], log: &mut Log, executions: &mut [E
         shift(&mut outcome.started);
         shift(&mut outcome.ended);
     }
-    for pod in &mut log.pods {
-        pod.created -= zero;
-        shift(&mut pod.ready);
-        shift(&mut pod.leaving);
-        shift(&mut pod.gone);
-    }
-    for (at, _) in &mut log.replicas {
-        *at -= zero;
-    }
+    log.shift(-zero);
     for execution in executions {
         execution.began -= zero;
         shift(&mut execution.ended);

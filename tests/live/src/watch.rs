@@ -105,6 +105,19 @@ impl Log {
         }
     }
 
+    /// Moves all times by so many seconds.
+    pub fn shift(&mut self, by: f64) {
+        for pod in &mut self.pods {
+            pod.created += by;
+            for at in [&mut pod.ready, &mut pod.leaving, &mut pod.gone] {
+                *at = at.map(|at| at + by);
+            }
+        }
+        for (at, _) in &mut self.replicas {
+            *at += by;
+        }
+    }
+
     /// Pods that are there, leaving ones included.
     pub fn here(&self) -> usize {
         self.pods.iter().filter(|p| p.gone.is_none()).count()

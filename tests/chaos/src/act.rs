@@ -1,0 +1,388 @@
+//! Makes things go wrong.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use faults::fault::{Fault, On};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams},
+};
+use live::clock::now;
+use rustix::process::Signal;
+use tokio::time::sleep;
+
+use crate::{
+    gate::Keys,
+    kind::{Event, Kind},
+    process::{script, signal},
+    retry::{again, until},
+    world::{HANDLER, Version, World},
+};
+
+/// The sidecar's container.
+const SIDECAR: &str = "conductor-sidecar";
+
+/// How long what is away for a while is away.
+const WHILE: Duration = Duration::from_secs(12);
+
+/// How long new keys are valid beside the old ones: the kubelet brings a changed Secret to pods
+/// within about a minute.
+const OVERLAP: Duration = Duration::from_secs(90);
+
+/// A cordon's time to live, and time to see it.
+const CORDON_ENDS: Duration = Duration::from_secs(30 + 10);
+
+/// How long a broken version may take to be found out.
+const FOUND_OUT: Duration = Duration::from_secs(120);
+
+const ERRORS: Fault = Fault::Answer {
+    status: 500,
+    headers: &[("content-type", "application/json")],
+    body: r#"{"status":500,"message":"nothing works today","retryable":true}"#,
+};
+
+/// Makes one thing go wrong, and waits until it is over. `dice` choose whom it hits.
+pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Result<Event> {
+    let from = now();
+    let pods = match kind {
+        Kind::Roll => roll(world, 0).await?,
+        Kind::SlowStart => roll(world, 15).await?,
+        Kind::BrokenRoll => broken_roll(world).await?,
+        Kind::ScaleStorm => scale_storm(world).await?,
+        Kind::ScaleDown => scale_down(world, dice.u32(1..world.setting.replicas)).await?,
+        Kind::ScaleToOne => scale_down(world, 1).await?,
+        Kind::DeletePod => {
+            let name = some_pod(world, dice).await?.name_any();
+            let how = DeleteParams::default();
+            again("a pod is deleted", || async {
+                Ok(world.pods().delete(&name, &how).await.map(drop)?)
+            })
+            .await?;
+            vec![name]
+        }
+        Kind::Evict => evict(world, dice).await?,
+        Kind::KubeletRestart => part(world, "kubelet").await?,
+        Kind::ApiServerRestart => part(world, "kube-apiserver").await?,
+        Kind::SidecarKill => kill(world, SIDECAR, dice).await?,
+        Kind::HandlerKill => kill(world, HANDLER, dice).await?,
+        Kind::HandlerOom => swell(world, dice).await?,
+        Kind::HandlerHang => hang(world, dice).await?,
+        Kind::ConductorRestart => {
+            let how = if dice.bool() { "KILL" } else { "TERM" };
+            script("bed", &["restart", how]).await?;
+            vec![]
+        }
+        Kind::ConductorErrors => away(world, ERRORS).await,
+        Kind::ConductorSilent => away(world, Fault::HalfOpen).await,
+        Kind::OperatorKill => kill_operator(world).await?,
+        Kind::SecretRotation => rotate(world).await?,
+        Kind::NetworkCut => cut(world).await?,
+        Kind::OperatorAway => without(world, Part::Operator).await?,
+        Kind::ApiServerAway => without(world, Part::ApiServer).await?,
+    };
+    Ok(Event {
+        kind,
+        pods,
+        from,
+        to: now(),
+    })
+}
+
+/// One of the pods that run.
+async fn some_pod(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Pod> {
+    again("a pod that runs", || {
+        let n = dice.usize(..);
+        async move {
+            let mut pods = world.running().await?;
+            ensure!(!pods.is_empty(), "none runs");
+            Ok(pods.swap_remove(n % pods.len()))
+        }
+    })
+    .await
+}
+
+async fn roll(world: &World<'_>, starts_in: u32) -> Result<Vec<String>> {
+    let mut number = world.version.lock().await;
+    // Replicas are not lowered while pods are replaced: a scale-down would wait for it all.
+    let _scaling = world.scaling.lock().await;
+    *number += 1;
+    let version = Version {
+        number: *number,
+        starts_in,
+        ..Version::default()
+    };
+    world.apply(version).await?;
+    world.rolled_out(world.setting.replicas, *number).await?;
+    Ok(vec![])
+}
+
+/// A version that fails everything, until the operator says that it stops there.
+async fn broken_roll(world: &World<'_>) -> Result<Vec<String>> {
+    let mut number = world.version.lock().await;
+    let _scaling = world.scaling.lock().await;
+    let good = Version {
+        number: *number,
+        ..Version::default()
+    };
+    *number += 1;
+    let broken = Version {
+        number: *number,
+        fails: true,
+        starts_in: 0,
+    };
+    world.apply(broken).await?;
+    until("the broken version is found out", FOUND_OUT, || async {
+        let worker = world.workers().get(&world.setting.name).await?;
+        let status = worker.status.unwrap_or_default();
+        let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled");
+        let is_found = stalled.is_some_and(|c| c.status == "True" && c.reason == "RolloutStalled");
+        ensure!(is_found, "Stalled is {stalled:?}");
+        Ok(())
+    })
+    .await?;
+    world.apply(good).await?;
+    world
+        .rolled_out(world.setting.replicas, good.number)
+        .await?;
+    Ok(vec![])
+}
+
+async fn scale_storm(world: &World<'_>) -> Result<Vec<String>> {
+    let _scaling = world.scaling.lock().await;
+    let most = world.setting.replicas;
+    for fewer in [1, most / 2, most - 1] {
+        world.scale(fewer).await?;
+        sleep(Duration::from_secs(4)).await;
+        world.scale(most).await?;
+        sleep(Duration::from_secs(2)).await;
+    }
+    world.settle(most).await?;
+    Ok(vec![])
+}
+
+/// Down to fewer pods and up again. Whoever is not ours goes as Kubernetes likes.
+async fn scale_down(world: &World<'_>, fewer: u32) -> Result<Vec<String>> {
+    let _scaling = world.scaling.lock().await;
+    let most = world.setting.replicas;
+    world.scale(fewer).await?;
+    world.settle(fewer).await?;
+    world.scale(most).await?;
+    world.settle(most).await?;
+    Ok(vec![])
+}
+
+/// By the same call as `kubectl drain`, again while a budget forbids it.
+async fn evict(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
+    let evicted = again("a pod is evicted", || {
+        let n = dice.usize(..);
+        async move {
+            let pods = world.running().await?;
+            ensure!(!pods.is_empty(), "none runs");
+            let name = pods[n % pods.len()].name_any();
+            let how = EvictParams::default();
+            world.pods().evict(&name, &how).await?;
+            Ok(name)
+        }
+    });
+    Ok(vec![evicted.await?])
+}
+
+/// What a scale-down needs to go on.
+#[derive(Clone, Copy)]
+enum Part {
+    Operator,
+    ApiServer,
+}
+
+/// Takes a part away in the middle of a scale-down, for long. Pods that were told to take no more
+/// tasks take some again when that was not renewed for its time to live.
+async fn without(world: &World<'_>, part: Part) -> Result<Vec<String>> {
+    let _scaling = world.scaling.lock().await;
+    let most = world.setting.replicas;
+    world.scale(1).await?;
+    let pods = world.running().await?;
+    until("pods are cordoned", FOUND_OUT, || async {
+        ensure!(cordoned(&pods).await? > 0, "none is");
+        Ok(())
+    })
+    .await?;
+    let begun = tokio::time::Instant::now();
+    match part {
+        Part::Operator => operators(world, 0).await?,
+        Part::ApiServer => script("part", &["stop", "kube-apiserver"]).await?,
+    }
+    until("no pod is cordoned any more", CORDON_ENDS, || async {
+        let n = cordoned(&pods).await?;
+        ensure!(n == 0, "{n} are");
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep_until(begun + world.setting.away).await;
+    match part {
+        Part::Operator => operators(world, 1).await?,
+        Part::ApiServer => script("part", &["start", "kube-apiserver"]).await?,
+    }
+    world.settle(1).await?;
+    world.scale(most).await?;
+    world.settle(most).await?;
+    Ok(vec![])
+}
+
+/// How many of the pods that still answer take no more tasks.
+async fn cordoned(pods: &[Pod]) -> Result<usize> {
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(5))
+        .build()?;
+    let mut cordoned = 0;
+    for pod in pods {
+        let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref());
+        let ip = ip.context("a pod that runs has no address")?;
+        // One that does not answer has gone.
+        let Ok(answer) = http.get(format!("http://{ip}:2112/stats")).send().await else {
+            continue;
+        };
+        let stats: serde_json::Value = answer.json().await?;
+        cordoned += usize::from(stats["cordoned"] == true && stats["draining"] != true);
+    }
+    Ok(cordoned)
+}
+
+/// Has so many operators run, and waits until it is so.
+async fn operators(world: &World<'_>, replicas: i32) -> Result<()> {
+    let client = world.stage.kube.clone();
+    let deployments: Api<Deployment> = Api::namespaced(client, cluster::OPERATOR);
+    let patch = Patch::Merge(serde_json::json!({"spec": {"replicas": replicas}}));
+    let field = PatchParams::default();
+    let name = cluster::RELEASE;
+    again("operators are scaled", || async {
+        Ok(deployments
+            .patch_scale(name, &field, &patch)
+            .await
+            .map(drop)?)
+    })
+    .await?;
+    again("as many operators run", || async {
+        let pods = operator(world).await?.len();
+        ensure!(i32::try_from(pods)? == replicas, "{pods} are there");
+        Ok(())
+    })
+    .await
+}
+
+/// Kills a part of the cluster and starts it again.
+async fn part(world: &World<'_>, name: &str) -> Result<Vec<String>> {
+    script("part", &["stop", name]).await?;
+    sleep(Duration::from_secs(3)).await;
+    script("part", &["start", name]).await?;
+    // Over when it answers.
+    again("the API server answers", || async {
+        Ok(world.stage.kube.apiserver_version().await.map(drop)?)
+    })
+    .await?;
+    Ok(vec![])
+}
+
+/// Kills a container of some pod by -9.
+async fn kill(world: &World<'_>, container: &str, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
+    let killed = again("a container is killed", || {
+        let n = dice.usize(..);
+        async move {
+            let pods = world.running().await?;
+            ensure!(!pods.is_empty(), "none runs");
+            let pod = &pods[n % pods.len()];
+            signal(pod, container, Signal::KILL)?;
+            Ok(pod.name_any())
+        }
+    });
+    Ok(vec![killed.await?])
+}
+
+/// Has a handler take memory until it is killed for it.
+async fn swell(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
+    let pod = some_pod(world, dice).await?;
+    let ip = pod.status.as_ref().and_then(|s| s.pod_ip.clone());
+    let ip = ip.context("a pod that runs has no address")?;
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let answer = http.post(format!("http://{ip}:8080/swell")).send();
+    let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
+    let survived = matches!(answer, Err(_) | Ok(Ok(_)));
+    // It may have been away when it was called: then the kill is another's, and no matter.
+    ensure!(
+        !survived,
+        "{} has as much memory as it wants",
+        pod.name_any()
+    );
+    Ok(vec![pod.name_any()])
+}
+
+/// Stops a handler's process and lets it go on.
+async fn hang(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
+    let pod = again("a handler stands still", || {
+        let n = dice.usize(..);
+        async move {
+            let mut pods = world.running().await?;
+            ensure!(!pods.is_empty(), "none runs");
+            let pod = pods.swap_remove(n % pods.len());
+            signal(&pod, HANDLER, Signal::STOP)?;
+            Ok(pod)
+        }
+    })
+    .await?;
+    sleep(WHILE).await;
+    // An error: the container has been replaced meanwhile, and with it what stood still.
+    let _ = signal(&pod, HANDLER, Signal::CONT);
+    Ok(vec![pod.name_any()])
+}
+
+/// Lets every request meet a fault for a while.
+async fn away(world: &World<'_>, fault: Fault) -> Vec<String> {
+    world.proxy.set(fault, On::Everything, 1.0);
+    sleep(WHILE).await;
+    world.proxy.clear();
+    vec![]
+}
+
+async fn kill_operator(world: &World<'_>) -> Result<Vec<String>> {
+    again("the operator is killed", || async {
+        let pods = operator(world).await?;
+        for pod in &pods {
+            let containers = pod.spec.iter().flat_map(|s| &s.containers);
+            for container in containers {
+                signal(pod, &container.name, Signal::KILL)?;
+            }
+        }
+        ensure!(!pods.is_empty(), "it has no pod");
+        Ok(())
+    })
+    .await?;
+    Ok(vec![])
+}
+
+async fn operator(world: &World<'_>) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(world.stage.kube.clone(), cluster::OPERATOR);
+    Ok(pods.list(&ListParams::default()).await?.items)
+}
+
+/// New keys beside the old ones, then the new ones alone.
+async fn rotate(world: &World<'_>) -> Result<Vec<String>> {
+    let mut number = world.keys.lock().await;
+    let (old, new) = (Keys::numbered(*number), Keys::numbered(*number + 1));
+    *number += 1;
+    world.gate.admit(new.clone());
+    world.put_keys(&new).await?;
+    sleep(OVERLAP).await;
+    world.gate.revoke(&old);
+    Ok(vec![])
+}
+
+/// Cuts the pods off from everything but the ledger, which is not a part of their world.
+async fn cut(world: &World<'_>) -> Result<Vec<String>> {
+    let port = world.ledger_port()?.to_string();
+    script("cut", &["on", &port]).await?;
+    sleep(WHILE).await;
+    script("cut", &["off"]).await?;
+    Ok(vec![])
+}

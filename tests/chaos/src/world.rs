@@ -1,0 +1,456 @@
+//! Everything that a run needs: a worker in a namespace of its own, Conductor behind a gateway that
+//! asks for keys and a proxy that breaks, and who watches.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use api::ConductorWorker;
+use conductor_client::{TaskDef, WorkflowDef};
+use faults::proxy::Proxy;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Pod, Secret},
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use live::{
+    ledger::{Execution, Ledger},
+    stage::Stage,
+    watch::Watch,
+};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::{
+    gate::{Gate, Keys},
+    retry::{again, until},
+};
+
+/// The container that executes.
+pub const HANDLER: &str = "handler";
+
+/// The Secret with the worker's keys.
+const KEYS: &str = "keys";
+
+/// Who does the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A `ConductorWorker`.
+    Worker,
+    /// A Deployment of a worker on the Go SDK, as its examples write it.
+    Sdk,
+    /// The same, ending as well as the SDK lets it.
+    SdkCareful,
+}
+
+impl Subject {
+    /// All, in the order of tables.
+    pub const ALL: [Self; 3] = [Self::Sdk, Self::SdkCareful, Self::Worker];
+
+    /// In files.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Sdk => "sdk",
+            Self::SdkCareful => "sdk-careful",
+        }
+    }
+
+    /// In reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "ConductorWorker",
+            Self::Sdk => "Go SDK, as its examples are",
+            Self::SdkCareful => "Go SDK, written with care",
+        }
+    }
+}
+
+/// What a run is about.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// Of the namespace, the worker and the task type.
+    pub name: String,
+    /// Who does the work.
+    pub subject: Subject,
+    /// Pods.
+    pub replicas: u32,
+    /// Tasks that a pod runs at once.
+    pub slots: u32,
+    /// The pods' grace period, in seconds.
+    pub grace: u32,
+    /// The task's `responseTimeoutSeconds`.
+    pub lease: u32,
+    /// The task's `retryCount`.
+    pub retries: u32,
+    /// Between the pods and Conductor stand a gateway that asks for keys and a proxy that breaks.
+    pub guarded: bool,
+    /// How long what is away for long is away.
+    pub away: Duration,
+}
+
+/// What a version of the template is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Version {
+    /// Its number.
+    pub number: u32,
+    /// It fails every task.
+    pub fails: bool,
+    /// How long it takes to start, in seconds.
+    pub starts_in: u32,
+}
+
+/// A run's world.
+pub struct World<'a> {
+    /// The cluster.
+    pub stage: &'a Stage,
+    /// What it is about.
+    pub setting: Setting,
+    /// What stands between the pods and Conductor.
+    pub proxy: Proxy,
+    /// Who asks for keys.
+    pub gate: Gate,
+    /// What the handlers tell.
+    pub ledger: Ledger,
+    /// What becomes of the pods.
+    pub watch: Watch,
+    /// The number of the keys that are valid.
+    pub keys: Mutex<u32>,
+    /// The number of the version; whoever changes it waits for his turn.
+    pub version: Mutex<u32>,
+    /// Whoever changes the number of pods waits for his turn.
+    pub scaling: Mutex<()>,
+}
+
+impl<'a> World<'a> {
+    /// Sets it up, and waits until every pod is ready.
+    pub async fn set_up(stage: &'a Stage, setting: Setting) -> Result<Self> {
+        let namespace = setting.name.clone();
+        let gate = Gate::start(stage.address, &stage.conductor).await?;
+        gate.admit(Keys::numbered(1));
+        // Its dice are never rolled: what breaks here breaks for all requests.
+        let proxy = Proxy::start_on(stage.address, &gate.base(), 1).await?;
+        let ledger = Ledger::start(stage.address).await?;
+        let watch = Watch::start(&stage.kube, &namespace);
+        let world = Self {
+            stage,
+            setting,
+            proxy,
+            gate,
+            ledger,
+            watch,
+            keys: Mutex::new(1),
+            version: Mutex::new(1),
+            scaling: Mutex::new(()),
+        };
+        world.define().await?;
+        world.create_namespace().await?;
+        world.put_keys(&Keys::numbered(1)).await?;
+        world.create().await?;
+        world.settle(world.setting.replicas).await?;
+        Ok(world)
+    }
+
+    /// A new one: one that was interrupted may have left it.
+    async fn create_namespace(&self) -> Result<()> {
+        self.tear_down().await?;
+        let namespaces: Api<Namespace> = Api::all(self.stage.kube.clone());
+        let namespace = json!({"metadata": {"name": self.setting.name}});
+        let namespace = serde_json::from_value(namespace)?;
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await?;
+        Ok(())
+    }
+
+    /// Removes the namespace and all that is in it, and waits until it is gone.
+    pub async fn tear_down(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.stage.kube.clone());
+        let name = &self.setting.name;
+        // Workers first: their pods' deletion is nobody's but the Deployment's then.
+        again("the namespace is gone", || async {
+            if namespaces.get_opt(name).await?.is_none() {
+                return Ok(());
+            }
+            let all = ListParams::default();
+            let how = DeleteParams::default();
+            self.workers().delete_collection(&how, &all).await?;
+            namespaces.delete(name, &how).await?;
+            anyhow::bail!("it is still there")
+        })
+        .await
+    }
+
+    async fn define(&self) -> Result<()> {
+        let name = &self.setting.name;
+        let task = TaskDef {
+            retry_count: Some(self.setting.retries),
+            retry_delay_seconds: Some(1),
+            response_timeout_seconds: Some(self.setting.lease.into()),
+            timeout_seconds: Some(0),
+            ..TaskDef::named(name)
+        };
+        let mut workflow = WorkflowDef::sequence(name, [(name.as_str(), "only")]);
+        for task in &mut workflow.tasks {
+            let input = Value::from("${workflow.input.seconds}");
+            task.input_parameters.insert("seconds".into(), input);
+        }
+        let conductor = &self.stage.bed.conductor;
+        conductor.register_task_defs(&[task]).await?;
+        conductor.register_workflow_defs(&[workflow]).await?;
+        Ok(())
+    }
+
+    async fn create(&self) -> Result<()> {
+        let (name, first) = (&self.setting.name, Version::default());
+        let field = PatchParams::apply("chaos");
+        if self.setting.subject == Subject::Worker {
+            let worker = self.worker(first)?;
+            let api = self.workers();
+            api.patch(name, &field, &Patch::Apply(worker)).await?;
+        } else {
+            let deployment = self.deployment(first)?;
+            let api = self.deployments();
+            api.patch(name, &field, &Patch::Apply(deployment)).await?;
+        }
+        Ok(())
+    }
+
+    fn worker(&self, version: Version) -> Result<Value> {
+        let Setting { name, slots, .. } = &self.setting;
+        let connection = if self.setting.guarded {
+            json!({"url": self.proxy.base(), "authSecretRef": {"name": KEYS}})
+        } else {
+            json!({"url": self.stage.conductor})
+        };
+        Ok(json!({
+            "apiVersion": "conductor-oss.org/v1alpha1",
+            "kind": "ConductorWorker",
+            "metadata": {"name": name},
+            "spec": {
+                "connection": connection,
+                "tasks": [{"name": name}],
+                "concurrency": slots,
+                "scaling": {"mode": "External"},
+                "replicas": self.setting.replicas,
+                "template": {"spec": {
+                    "terminationGracePeriodSeconds": self.setting.grace,
+                    "containers": [{
+                        "name": HANDLER,
+                        "image": self.stage.bed.image("live-handler")?,
+                        "imagePullPolicy": "Never",
+                        "env": self.environment(version),
+                        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+                        "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"memory": "64Mi"}},
+                    }],
+                }},
+            },
+        }))
+    }
+
+    fn deployment(&self, version: Version) -> Result<Value> {
+        let Setting { name, replicas, .. } = &self.setting;
+        Ok(json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {
+                        "terminationGracePeriodSeconds": self.setting.grace,
+                        "containers": [{
+                            "name": HANDLER,
+                            "image": self.stage.bed.image("live-worker")?,
+                            "imagePullPolicy": "Never",
+                            "env": self.environment(version),
+                            "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}},
+                        }],
+                    },
+                },
+            },
+        }))
+    }
+
+    fn environment(&self, version: Version) -> Value {
+        let mut env = vec![
+            json!({"name": "LEDGER_URL", "value": self.ledger.url()}),
+            json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
+            json!({"name": "VERSION", "value": version.number.to_string()}),
+        ];
+        let mut add = |name: &str, value: String| env.push(json!({"name": name, "value": value}));
+        if version.fails {
+            add("FAIL", "1".to_owned());
+        }
+        if version.starts_in > 0 {
+            add("START_SECONDS", version.starts_in.to_string());
+        }
+        if self.setting.subject != Subject::Worker {
+            add("CONDUCTOR_SERVER_URL", self.stage.conductor.clone());
+            add("SLOTS", self.setting.slots.to_string());
+            add("TASK_TYPE", self.setting.name.clone());
+        }
+        if self.setting.subject == Subject::SdkCareful {
+            add("CAREFUL", "1".to_owned());
+        }
+        Value::Array(env)
+    }
+
+    /// The pods.
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.stage.kube.clone(), &self.setting.name)
+    }
+
+    /// The Deployments.
+    pub fn deployments(&self) -> Api<Deployment> {
+        Api::namespaced(self.stage.kube.clone(), &self.setting.name)
+    }
+
+    /// The workers.
+    pub fn workers(&self) -> Api<ConductorWorker> {
+        Api::namespaced(self.stage.kube.clone(), &self.setting.name)
+    }
+
+    /// Pods that run and are not told to end, by their names.
+    pub async fn running(&self) -> Result<Vec<Pod>> {
+        let pods = again("the pods", || async {
+            Ok(self.pods().list(&ListParams::default()).await?)
+        });
+        let is_running = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+            phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+        };
+        let mut pods: Vec<Pod> = pods.await?.into_iter().filter(is_running).collect();
+        pods.sort_by_key(Pod::name_any);
+        Ok(pods)
+    }
+
+    /// Writes the keys that the worker proves who it is with.
+    pub async fn put_keys(&self, keys: &Keys) -> Result<()> {
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": KEYS},
+            "stringData": {"key": keys.key_id, "secret": keys.key_secret},
+        });
+        let secrets: Api<Secret> = Api::namespaced(self.stage.kube.clone(), &self.setting.name);
+        let field = PatchParams::apply("chaos").force();
+        again("the keys are written", || async {
+            secrets.patch(KEYS, &field, &Patch::Apply(&secret)).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Applies a version of the template.
+    pub async fn apply(&self, version: Version) -> Result<()> {
+        let patch = json!([{
+            "op": "replace",
+            "path": "/spec/template/spec/containers/0/env",
+            "value": self.environment(version),
+        }]);
+        let patch = Patch::Json::<()>(serde_json::from_value(patch)?);
+        let (name, field) = (&self.setting.name, PatchParams::default());
+        again("the template is patched", || async {
+            if self.setting.subject == Subject::Worker {
+                self.workers().patch(name, &field, &patch).await?;
+            } else {
+                self.deployments().patch(name, &field, &patch).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Asks for so many pods.
+    pub async fn scale(&self, replicas: u32) -> Result<()> {
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let (name, field) = (&self.setting.name, PatchParams::default());
+        again("replicas are written", || async {
+            if self.setting.subject == Subject::Worker {
+                self.workers().patch_scale(name, &field, &patch).await?;
+            } else {
+                self.deployments().patch_scale(name, &field, &patch).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until so many pods of this version of the template are ready and no other is there.
+    pub async fn settle(&self, replicas: u32) -> Result<()> {
+        self.settle_as(replicas, None).await
+    }
+
+    /// Waits until every pod is of the version.
+    pub async fn rolled_out(&self, replicas: u32, version: u32) -> Result<()> {
+        self.settle_as(replicas, Some(version)).await
+    }
+
+    async fn settle_as(&self, replicas: u32, version: Option<u32>) -> Result<()> {
+        let what = format!("{replicas} pods are ready and no others are there");
+        // A grace period that is used up, and a rollout that waits for it.
+        let bound = Duration::from_secs(240 + 2 * u64::from(self.setting.grace));
+        until(&what, bound, || async {
+            let deployment = self.deployments().get(&self.setting.name).await?;
+            let wanted = i32::try_from(replicas)?;
+            let status = deployment.status.clone().unwrap_or_default();
+            let is_seen = status.observed_generation == deployment.metadata.generation;
+            let found = [
+                status.replicas,
+                status.updated_replicas,
+                status.ready_replicas,
+            ];
+            let found = found.map(Option::unwrap_or_default);
+            let is_it = version.is_none_or(|version| runs(&deployment, version));
+            ensure!(
+                is_seen && is_it && found == [wanted; 3],
+                "of the Deployment are there, updated, ready: {found:?}"
+            );
+            let there = self.pods().list(&ListParams::default()).await?.items.len();
+            ensure!(
+                there == usize::try_from(replicas)?,
+                "{there} pods are there"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// The executions so far, by their tasks.
+    pub fn executions(&self) -> BTreeMap<String, Vec<Execution>> {
+        let mut by_task = BTreeMap::<String, Vec<Execution>>::new();
+        for execution in self.ledger.executions() {
+            let of_task = by_task.entry(execution.task.clone()).or_default();
+            of_task.push(execution);
+        }
+        by_task
+    }
+
+    /// The port that pods tell the ledger at.
+    pub fn ledger_port(&self) -> Result<u16> {
+        let url = self.ledger.url();
+        let port = url.trim_end_matches('/').rsplit(':').next();
+        let port = port.and_then(|port| port.parse().ok());
+        port.with_context(|| format!("{url} has no port"))
+    }
+}
+
+/// Whether a Deployment's template is of the version.
+fn runs(deployment: &Deployment, version: u32) -> bool {
+    let template = deployment.spec.as_ref().map(|spec| &spec.template);
+    let containers = template
+        .and_then(|t| t.spec.as_ref())
+        .map(|s| &s.containers);
+    let env = containers
+        .and_then(|c| c.first())
+        .and_then(|c| c.env.as_ref());
+    env.is_some_and(|env| {
+        let number = Some(version.to_string());
+        env.iter().any(|e| e.name == "VERSION" && e.value == number)
+    })
+}

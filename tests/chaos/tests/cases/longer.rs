@@ -1,0 +1,52 @@
+//! Tasks that take longer than their pod has to end.
+
+use anyhow::{Result, ensure};
+use chaos::{
+    kind::Kind,
+    run::Script,
+    schedule::{Lengths, arrivals, schedule},
+    world::Setting,
+};
+use live::stage::Stage;
+
+use super::{Form, nothing_wrong, whole, worker};
+
+/// How soon another pod is to have what was handed back, in seconds.
+const SOON: f64 = 2.0;
+
+/// Pods are deleted while all that runs takes longer than the grace period leaves: everything is
+/// handed back and picked up at once, and no retry is used.
+pub(crate) fn longer(stage: &Stage, form: Form) -> Result<()> {
+    let (times, seconds) = if form.long { (10, 600.0) } else { (2, 90.0) };
+    let lengths = Lengths {
+        least: 25.0,
+        most: 60.0,
+    };
+    let setting = Setting {
+        grace: 15,
+        ..worker("longer")
+    };
+    let script = Script {
+        name: "longer-than-grace".to_owned(),
+        seed: form.seed,
+        jobs: arrivals(form.seed, 1.0, seconds, lengths),
+        enough: usize::MAX,
+        planned: schedule(form.seed, &[Kind::DeletePod], times, 20.0, seconds),
+        hand_backs: true,
+    };
+    let run = whole(stage, setting, script)?;
+    nothing_wrong(&run)?;
+    let f = &run.figures;
+    let (times, [_, latest]) = f.handed_back;
+    ensure!(
+        f.retries == 0 && f.timed_out == 0 && f.after_done == 0,
+        "{f:?}"
+    );
+    ensure!(
+        times > 0 && times == f.cut_off,
+        "{times} of {} tasks that were cut off were handed back",
+        f.cut_off
+    );
+    ensure!(latest <= SOON, "picked up after {latest:.2} s");
+    Ok(())
+}

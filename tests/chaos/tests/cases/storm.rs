@@ -1,0 +1,42 @@
+//! Everything breaks at random times.
+
+use anyhow::{Result, ensure};
+use chaos::{
+    kind::Kind,
+    run::Script,
+    schedule::{Lengths, arrivals, schedule},
+};
+use live::stage::Stage;
+
+use super::{Form, nothing_wrong, whole, worker};
+
+/// Tasks a second.
+const RATE: f64 = 8.0;
+
+const LENGTHS: Lengths = Lengths {
+    least: 0.05,
+    most: 60.0,
+};
+
+/// From the beginning to the first that may go wrong.
+const CALM: f64 = 5.0;
+
+/// Each kind of trouble once in the short form, five times in the long one.
+pub(crate) fn storm(stage: &Stage, form: Form) -> Result<()> {
+    let (times, seconds) = if form.long { (5, 1500.0) } else { (1, 240.0) };
+    let script = Script {
+        name: "storm".to_owned(),
+        seed: form.seed,
+        jobs: arrivals(form.seed, RATE, seconds, LENGTHS),
+        enough: usize::MAX,
+        planned: schedule(form.seed, &Kind::ALL, times, CALM, seconds * 0.8),
+        hand_backs: false,
+    };
+    let run = whole(stage, worker("storm"), script)?;
+    ensure!(
+        run.account.events.len() == times * Kind::ALL.len(),
+        "only {} things went wrong",
+        run.account.events.len()
+    );
+    nothing_wrong(&run)
+}
