@@ -13,6 +13,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use conductor_client::ApiBase;
+use futures::FutureExt as _;
 use prometheus::Registry;
 use runtime::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
@@ -299,7 +300,7 @@ async fn serve(
     local_api_port: u16,
     access: Access,
 ) -> anyhow::Result<()> {
-    let shutdown = runtime::shutdown_signal();
+    let term = runtime::shutdown_signal().shared();
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot serve on {listen}"))?;
@@ -316,8 +317,19 @@ async fn serve(
     let local_api = local_api(local_api_port).await?;
     let over = CancellationToken::new();
     let work = async {
+        let run = async {
+            sidecar.clone().run(term.clone()).await;
+            // kubelet stops this container last. Until then it is asked: `/drain` by hooks that
+            // come later than `terminating`, the local task API by a handler that ends.
+            if socket.was_told() {
+                tokio::select! {
+                    () = term => {}
+                    () = sidecar.shutdown.end() => {}
+                }
+            }
+        };
         tokio::select! {
-            () = sidecar.clone().run(shutdown) => {}
+            () = run => {}
             never = socket.listen(&sidecar) => match never {},
         }
         over.cancel();

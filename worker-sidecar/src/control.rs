@@ -83,6 +83,7 @@ mod socket {
             linux::net::SocketAddrExt as _,
             unix::net::{self, SocketAddr},
         },
+        sync::atomic::{AtomicBool, Ordering},
         time::Duration,
     };
 
@@ -100,22 +101,33 @@ mod socket {
 
     /// See [`super`].
     #[derive(Debug)]
-    pub struct Socket(UnixListener);
+    pub struct Socket {
+        listener: UnixListener,
+        told: AtomicBool,
+    }
 
     impl Socket {
         /// The port tells sidecars in one network namespace apart.
         pub fn bind(port: u16) -> io::Result<Self> {
             let listener = net::UnixListener::bind_addr(&address(port)?)?;
             listener.set_nonblocking(true)?;
-            UnixListener::from_std(listener).map(Self)
+            Ok(Self {
+                listener: UnixListener::from_std(listener)?,
+                told: AtomicBool::new(false),
+            })
+        }
+
+        /// Whether `terminating` was heard: then somebody ends the sidecar when its time comes.
+        pub fn was_told(&self) -> bool {
+            self.told.load(Ordering::Relaxed)
         }
 
         /// Listens for ever.
         pub async fn listen(&self, sidecar: &Sidecar) -> Infallible {
             loop {
                 // One at a time: the other end writes its word at once, or is given up.
-                let heard = match self.0.accept().await {
-                    Ok((stream, _)) => timeout(PATIENCE, hear(stream, sidecar)).await,
+                let heard = match self.listener.accept().await {
+                    Ok((stream, _)) => timeout(PATIENCE, self.hear(stream, sidecar)).await,
                     Err(error) => Ok(Err(error)),
                 };
                 match heard {
@@ -130,16 +142,18 @@ mod socket {
                 }
             }
         }
-    }
 
-    async fn hear(mut stream: UnixStream, sidecar: &Sidecar) -> io::Result<()> {
-        let mut word = [0; WORD.len()];
-        stream.read_exact(&mut word).await?;
-        if word != WORD {
-            return Err(io::Error::other("something else was said"));
+        async fn hear(&self, mut stream: UnixStream, sidecar: &Sidecar) -> io::Result<()> {
+            let mut word = [0; WORD.len()];
+            stream.read_exact(&mut word).await?;
+            if word != WORD {
+                return Err(io::Error::other("something else was said"));
+            }
+            // In this order: what the shutdown wakes looks whether it was told.
+            self.told.store(true, Ordering::Relaxed);
+            sidecar.begin_shutdown();
+            stream.write_all(ANSWER.as_bytes()).await
         }
-        sidecar.begin_shutdown();
-        stream.write_all(ANSWER.as_bytes()).await
     }
 
     /// See [`super`].
@@ -179,6 +193,11 @@ mod no_socket {
         /// Does nothing.
         pub fn bind(_port: u16) -> io::Result<Self> {
             Ok(Self)
+        }
+
+        /// Never.
+        pub fn was_told(&self) -> bool {
+            false
         }
 
         /// Hears nothing, for ever.

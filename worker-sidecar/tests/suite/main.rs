@@ -5,6 +5,7 @@ mod breaker;
 mod connection;
 mod cordon;
 mod extensions;
+mod hooks;
 mod in_the_air;
 mod local_api;
 mod metrics;
