@@ -23,7 +23,7 @@ impl Backoff {
     pub const REPORT: Self = Self::new(Duration::from_millis(200), Duration::from_secs(30));
     /// Between the reports that find out whether the server is back: it comes back within
     /// seconds as a rule, and finished work should not wait for it any longer.
-    pub const AWAY: Self = Self::new(Duration::from_millis(100), Duration::from_secs(1));
+    pub const AWAY: Self = Self::new(Duration::from_millis(100), Duration::from_millis(800));
     /// Polls of a type whose handler says that it is busy.
     pub const BUSY: Self = Self {
         longest_wish: Duration::from_secs(300),
@@ -85,6 +85,16 @@ mod tests {
                 "{failures} {random}"
             );
         }
+    }
+
+    #[test]
+    fn results_that_wait_are_sent_within_a_second_of_the_servers_return() {
+        // A refused attempt takes no time, so the longest pause is the longest delay.
+        let longest = Backoff::AWAY.pause(u32::MAX, 1.0);
+        assert!(longest < Duration::from_millis(900), "{longest:?}");
+        assert!(Backoff::AWAY.pause(u32::MAX, 0.0) < longest, "no lockstep");
+        // And work is taken within seconds.
+        assert!(Backoff::POLL.pause(u32::MAX, 1.0) < Duration::from_secs(5));
     }
 
     #[test]

@@ -143,6 +143,9 @@ pub(crate) struct Letter {
     pub(crate) was_sent: bool,
     /// How many attempts have taken all the time they may.
     pub(crate) timeouts: u32,
+    /// The last attempt was cut short, since the server had come back. The next one is not: a
+    /// server that answers now and then has all the time for it.
+    pub(crate) was_cut: bool,
     /// What it is sent instead of, refused for good.
     instead_of: Option<Refused>,
     refusals: u32,

@@ -82,6 +82,7 @@ pub mod lease;
 mod letter;
 pub mod local_api;
 mod log_lines;
+pub mod presence;
 pub mod record;
 pub mod report;
 pub mod result;

@@ -145,6 +145,8 @@ pub enum Request {
     UpdateV2,
     /// A look at a task.
     Task,
+    /// A look at a queue's size.
+    QueueSize,
     /// A log line.
     Log,
 }
@@ -441,6 +443,11 @@ impl TaskMetrics {
         self.request(Request::Task, error, took.as_secs_f64());
     }
 
+    /// The queue was looked at, or not.
+    pub fn queue_looked_at(&self, took: Duration, error: Failure) {
+        self.request(Request::QueueSize, error, took.as_secs_f64());
+    }
+
     /// A poll brought what cannot be read as a task.
     pub fn unreadable(&self) {
         self.unreadable.inc();
@@ -475,11 +482,12 @@ impl TaskMetrics {
 }
 
 impl Request {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Poll,
         Self::Update,
         Self::UpdateV2,
         Self::Task,
+        Self::QueueSize,
         Self::Log,
     ];
 
@@ -490,6 +498,7 @@ impl Request {
             Self::Update => ("POST", "/tasks"),
             Self::UpdateV2 => ("POST", "/tasks/update-v2"),
             Self::Task => ("GET", "/tasks/{taskId}"),
+            Self::QueueSize => ("GET", "/tasks/queue/size"),
             Self::Log => ("POST", "/tasks/{taskId}/log"),
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     handler::Handler,
     held::{Held, HeldTasks},
     lane::{Lane, Trial},
+    presence,
     rule::{self, Appetite, Ask, Pace, Polled},
     shutdown::Shutdown,
     slots::{Slot, Slots},
@@ -115,6 +116,8 @@ pub struct Poller {
     line: Line,
     current: Option<(Flight, Vec<Slot>)>,
     late: FuturesUnordered<Flight>,
+    /// How many of the overdue ones the server's return has left behind.
+    left_behind: usize,
 }
 
 /// What a poller works with.
@@ -181,7 +184,8 @@ impl Landed {
 /// An answer that is later than its wait by this much is overdue.
 const OVERDUE: Duration = Duration::from_secs(2);
 
-/// So many overdue polls are awaited before another is sent.
+/// So many overdue polls are awaited before another is sent, unless the server has come back
+/// meanwhile: then they wait for nothing.
 const MOST_LATE: usize = 4;
 
 impl Future for Flight {
@@ -214,6 +218,7 @@ impl Poller {
             line,
             current: None,
             late: FuturesUnordered::new(),
+            left_behind: 0,
         }
     }
 
@@ -225,7 +230,8 @@ impl Poller {
     pub async fn next(&mut self) -> Option<Vec<Delivery>> {
         loop {
             let Some((flight, _)) = &mut self.current else {
-                let may_launch = self.late.len() < MOST_LATE;
+                self.left_behind = self.left_behind.min(self.late.len());
+                let may_launch = self.late.len() - self.left_behind < MOST_LATE;
                 let shutdown = self.line.shutdown.clone();
                 tokio::select! {
                     biased;
@@ -237,6 +243,9 @@ impl Poller {
                         if !self.line.shutdown.has_begun() {
                             self.current = Some((self.line.launch(slots.len(), in_the_air), slots));
                         }
+                    }
+                    () = self.line.server_returned(), if !may_launch && !self.line.shutdown.has_begun() => {
+                        self.left_behind = self.late.len();
                     }
                     _ = shutdown.begun(), if !self.line.shutdown.has_begun() => {}
                 }
@@ -339,6 +348,11 @@ impl Line {
         self.slots.wants(self.number, self.pace.appetite());
         let mut slots = slots.into_iter();
         self.deliver(landed, || slots.next())
+    }
+
+    async fn server_returned(&self) {
+        let look = || presence::answers(&self.client, &self.lane.task.name, &self.lane.metrics);
+        self.gate.presence().returned(look).await;
     }
 
     /// An overdue poll's: its slots were given to others meanwhile.

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_client::{Client, Error, Malformed, Task};
+use conductor_client::{Client, Error, Kind, Malformed, Task};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -23,13 +23,14 @@ use crate::{
     letter::{Failure, Letter, Next, next, patience, patience_to_ask},
     log_lines::LogLines,
     metrics::{Request, TaskMetrics},
+    presence,
     result::Report,
     shutdown::Shutdown,
     spool::{Kept, Spool},
     stats,
 };
 
-/// An attempt that takes longer is kept on disk meanwhile.
+/// An attempt that takes longer is kept on disk meanwhile, and the server is looked for.
 const HANGS: Duration = Duration::from_secs(1);
 
 /// What became of a report.
@@ -96,7 +97,7 @@ impl Reporter {
         on_time(&mut report);
         let mut kept = None;
         let was_sent = !self.gate.is_away();
-        let mut timeouts = 0;
+        let (mut timeouts, mut was_cut) = (0, false);
         if was_sent {
             let first = async {
                 let _turn = air.for_report().await;
@@ -105,20 +106,23 @@ impl Reporter {
             tokio::pin!(first);
             let sent = tokio::select! {
                 biased;
-                sent = &mut first => sent,
+                sent = &mut first => Some(sent),
                 () = tokio::time::sleep(HANGS) => {
                     kept = Box::pin(self.keep(&report, metrics)).await;
-                    first.await
+                    Box::pin(self.unless_returned(&report, HANGS, first, metrics)).await
                 }
             };
-            let Err(error) = sent else {
-                if let Some(kept) = kept {
-                    kept.remove().await;
+            match sent {
+                Some(Ok(())) => {
+                    if let Some(kept) = kept {
+                        kept.remove().await;
+                    }
+                    self.taken(&report, metrics).await;
+                    return Sent::Accepted(None);
                 }
-                self.taken(&report, metrics).await;
-                return Sent::Accepted(None);
-            };
-            self.failed_first(&report, &error);
+                Some(Err(error)) => self.failed_first(&report, &error),
+                None => was_cut = true,
+            }
         }
         if kept.is_none() {
             kept = Box::pin(self.keep(&report, metrics)).await;
@@ -128,7 +132,7 @@ impl Reporter {
         }
         // Boxed, here and below: what happens seldom should not make every task's future large.
         let mut letter = Letter::new(report, kept);
-        (letter.was_sent, letter.timeouts) = (was_sent, timeouts);
+        (letter.was_sent, letter.timeouts, letter.was_cut) = (was_sent, timeouts, was_cut);
         Box::pin(self.deliver(letter, air, metrics, hold)).await
     }
 
@@ -273,6 +277,50 @@ impl Reporter {
         sent
     }
 
+    /// The answer to a call about a report that has been in the air for so long; none if the
+    /// server was silent and has come back. Then the call is on a connection that leads nowhere,
+    /// and the next one goes out on another.
+    async fn unless_returned<T>(
+        &self,
+        report: &Report,
+        for_so_long: Duration,
+        call: impl Future<Output = T>,
+        metrics: &TaskMetrics,
+    ) -> Option<T> {
+        let began = Instant::now();
+        let look = || presence::answers(&self.client, &report.task_type, metrics);
+        tokio::select! {
+            biased;
+            answer = call => Some(answer),
+            () = self.gate.presence().returned(look) => {
+                let failure = Some((Kind::Retryable { after: None }, None));
+                metrics.updated(Request::Update, for_so_long + began.elapsed(), failure);
+                let (task, workflow) = ids(report);
+                tracing::warn!(task, workflow, "Conductor answers others, and not this result; it is sent again");
+                None
+            }
+        }
+    }
+
+    /// The same for another attempt.
+    async fn unless_cut<T>(
+        &self,
+        report: &Report,
+        was_cut: bool,
+        call: impl Future<Output = T>,
+        metrics: &TaskMetrics,
+    ) -> Option<T> {
+        if was_cut {
+            return Some(call.await);
+        }
+        tokio::pin!(call);
+        tokio::select! {
+            biased;
+            answer = &mut call => Some(answer),
+            () = tokio::time::sleep(HANGS) => self.unless_returned(report, HANGS, call, metrics).await,
+        }
+    }
+
     /// Whether a hand-back need not be sent again: the server has taken it, or has given the
     /// task to somebody else. A repetition would take the task away from them.
     async fn is_settled(&self, report: &Report, metrics: &TaskMetrics) -> Result<bool, Error> {
@@ -335,25 +383,29 @@ impl Reporter {
         };
         let is_hand_back = letter.is_hand_back(&report);
         on_time(&mut report);
-        let settled = if is_hand_back && letter.was_sent {
-            self.is_settled(&report, metrics).await
-        } else {
-            Ok(false)
-        };
-        let sent = match settled {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                let _turn = air.for_report().await;
-                letter.was_sent = true;
-                let sent = self.attempt(&report, &mut letter.timeouts, metrics).await;
-                sent.inspect(|()| self.gate.open())
+        let look_first = is_hand_back && letter.was_sent;
+        let was_cut = std::mem::take(&mut letter.was_cut);
+        let (sent, timeouts) = (&mut letter.was_sent, &mut letter.timeouts);
+        let attempt = async {
+            if look_first && self.is_settled(&report, metrics).await? {
+                return Ok(());
             }
-            Err(error) => Err(error),
+            let _turn = air.for_report().await;
+            *sent = true;
+            let sent = self.attempt(&report, timeouts, metrics).await;
+            sent.inspect(|()| self.gate.open())
         };
-        let Err(error) = sent else {
-            drop(pass);
-            letter.remove().await;
-            return Tried::Taken(Box::new(report));
+        let error = match self.unless_cut(&report, was_cut, attempt, metrics).await {
+            Some(Err(error)) => error,
+            Some(Ok(())) => {
+                drop(pass);
+                letter.remove().await;
+                return Tried::Taken(Box::new(report));
+            }
+            None => {
+                letter.was_cut = true;
+                return Tried::Failed;
+            }
         };
         let (failure, seen) = (Failure::from(&error), self.gate.seen());
         let others =

@@ -24,6 +24,7 @@
 //! ```
 
 mod conductor;
+mod gateway;
 mod handler;
 mod mount;
 mod proxy;
@@ -32,6 +33,7 @@ mod tls;
 mod wait;
 
 pub use conductor::{Backend, Conductor, Stop};
+pub use gateway::Gateway;
 pub use handler::{Call, Entry, Handler, Reply, Then};
 pub use mount::Mount;
 pub use proxy::Proxy;

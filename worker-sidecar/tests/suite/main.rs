@@ -9,6 +9,7 @@ mod hooks;
 mod in_the_air;
 mod local_api;
 mod metrics;
+mod outages;
 mod program;
 mod repeats;
 mod results;

@@ -127,6 +127,17 @@ impl Running {
         self.sum(name, |metric| of(label, metric).map_or(0.0, counter))
     }
 
+    /// How often a histogram with these labels was observed.
+    pub(crate) fn observed(&self, name: &str, labels: &[&str]) -> u64 {
+        let families = self.registry.gather();
+        let family = families.iter().filter(|family| family.name() == name);
+        let metrics = family.flat_map(MetricFamily::get_metric);
+        let labelled = metrics.filter(|m| labels.iter().all(|label| of(label, m).is_some()));
+        labelled
+            .map(|metric| metric.get_histogram().get_sample_count())
+            .sum()
+    }
+
     /// A gauge with this label, as a scrape would see it.
     pub(crate) fn shows(&self, name: &str, label: &str) -> f64 {
         self.sidecar.refresh_metrics();
