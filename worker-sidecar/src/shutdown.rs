@@ -34,7 +34,7 @@ impl Limits {
         Self {
             began,
             drain: before_end(Duration::from_secs(10), 3),
-            cut: before_end(Duration::from_secs(3), 6),
+            cut: before_end(Duration::from_secs(3), 4),
             end: before_end(Duration::from_millis(500), 20),
         }
     }
@@ -122,7 +122,9 @@ mod tests {
         for (grace, drain, cut, end) in [
             (600_000, 590_000, 597_000, 599_500),
             (30_000, 20_000, 27_000, 29_500),
-            (6_000, 4_000, 5_000, 5_700),
+            (6_000, 4_000, 4_500, 5_700),
+            (1_500, 1_000, 1_125, 1_425),
+            (12_000, 8_000, 9_000, 11_500),
             (0, 0, 0, 0),
         ] {
             let at = |millis| began + Duration::from_millis(millis);
