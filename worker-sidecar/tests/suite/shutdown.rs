@@ -1,8 +1,11 @@
 //! The end of a pod; see also `in_the_air`.
 
-use anyhow::{Result, ensure};
-use conductor_client::TaskStatus;
-use harness::{Reply, eventually};
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use conductor_client::{TaskDef, TaskStatus};
+use embedded_conductor::{Fault, Move, Moved, On, Options};
+use harness::{Handler, Reply, Server, eventually, unique};
 use serde_json::json;
 use worker_sidecar::control;
 
@@ -115,5 +118,225 @@ async fn drain_waits_for_the_work_and_not_without_an_announcement() -> Result<()
     running.run.await?;
     announcements.abort();
     server.abort();
+    Ok(())
+}
+
+/// Tasks longer than the grace period: another pod, with a poll that waits, has them at once, with
+/// what they had stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_finish_is_taken_up_by_another_pod_within_two_seconds() -> Result<()> {
+    const TASKS: usize = 4;
+    // Each stores something and comes again; then it takes too long, once.
+    let handler = Handler::start(|call| match call.before {
+        0 => Reply::answer(202, json!({"checkpoint": call.input}).to_string())
+            .header("retry-after", "0"),
+        1 => Reply::hang(),
+        _ => Reply::output(json!({"from": call.body["outputData"]})),
+    })
+    .await?;
+    let options = Options {
+        journal: true,
+        ..Options::default()
+    };
+    let server = Server::embedded_with(options).await?;
+    let task = unique("task");
+    server.register(&task).await?;
+    let setup = Setup {
+        server,
+        handler,
+        task,
+    };
+    let mut config = setup.config()?;
+    config.grace = SHORT_GRACE;
+    let ends = Running::start(config)?;
+    let mut ids = Vec::new();
+    for n in 0..TASKS {
+        ids.push(setup.start(n).await?);
+    }
+    eventually("all take too long", SOON, async || {
+        let calls = setup.handler.executions();
+        let hang = calls.len() == TASKS && calls.values().all(|n| *n == 2);
+        if hang {
+            Ok(())
+        } else {
+            Err(format!("{calls:?}"))
+        }
+    })
+    .await?;
+    let mut config = setup.config()?;
+    config.worker_id = "sidecar-2".to_owned();
+    let other = Running::start(config)?;
+    eventually("the other one polls", SOON, async || {
+        let stats = other.sidecar.stats();
+        if stats.polls_in_flight == 1 {
+            Ok(())
+        } else {
+            Err(format!("{stats:?}"))
+        }
+    })
+    .await?;
+    let embedded = setup.server.as_embedded().context("embedded")?;
+    embedded.take_journal();
+    ends.sidecar.begin_shutdown();
+    tokio::time::timeout(SOON, ends.run).await??;
+    for (n, id) in ids.iter().enumerate() {
+        let workflow = setup.server.completed(id, SOON).await?;
+        let from = json!({"checkpoint": {"value": n}});
+        ensure!(workflow.output["from"] == from, "{:?}", workflow.output);
+        let [task] = &workflow.tasks[..] else {
+            anyhow::bail!("more than one attempt: {workflow:?}");
+        };
+        ensure!(
+            (task.retry_count(), task.worker_id()) == (0, Some("sidecar-2")),
+            "{task:?}"
+        );
+    }
+    let mut queued = BTreeMap::new();
+    for Moved { task, what, at } in embedded.take_journal() {
+        match what {
+            Move::Queued => ensure!(queued.insert(task, at).is_none(), "handed back twice"),
+            Move::Given => {
+                let since = queued.get(&task).context("given, and not handed back")?;
+                ensure!(at - since < 2_000_000, "given after {} us", at - since);
+            }
+            Move::Ended => {}
+        }
+    }
+    ensure!(queued.len() == TASKS, "{queued:?}");
+    other.end().await
+}
+
+/// What Conductor would time out, and mostly its workflow with it, costs a retry instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_go_back_in_time_fails_and_is_counted() -> Result<()> {
+    let setup = Setup::new(|_| Reply::hang()).await?;
+    let def = TaskDef {
+        poll_timeout_seconds: Some(2),
+        retry_count: Some(1),
+        retry_delay_seconds: Some(0),
+        ..TaskDef::named(&setup.task)
+    };
+    setup.server.register_def(def).await?;
+    let mut config = setup.config()?;
+    config.grace = Duration::from_secs(5);
+    let running = Running::start(config)?;
+    let id = setup.start(1).await?;
+    setup.at_work(1).await?;
+    running.sidecar.begin_shutdown();
+    let faults = || running.counted_of("task_execute_error_total", "poll_timeout");
+    eventually("it failed for that", SOON, async || match faults() {
+        n if n > 0.0 => Ok(()),
+        n => Err(n),
+    })
+    .await?;
+    tokio::time::timeout(SOON, running.run).await??;
+    setup.handler.set(|_| Reply::output(json!({})));
+    let next = setup.run()?;
+    let workflow = setup.server.completed(&id, SOON).await?;
+    ensure!(
+        workflow.tasks.len() == 2 && workflow.tasks[0].status() == TaskStatus::Failed,
+        "{workflow:?}"
+    );
+    next.end().await
+}
+
+/// A short grace period has short parts, and none of them is left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_grace_period_is_enough_to_hand_back() -> Result<()> {
+    let setup = Setup::new(|_| Reply::hang()).await?;
+    let mut config = setup.config()?;
+    config.grace = Duration::from_secs(5);
+    let running = Running::start(config)?;
+    let id = setup.start(1).await?;
+    setup.at_work(1).await?;
+    running.end().await?;
+    let workflow = setup.server.client().get_workflow(&id, true).await?;
+    let task = &workflow.tasks[0];
+    ensure!(
+        (task.status(), task.retry_count()) == (TaskStatus::Scheduled, 0),
+        "{task:?}"
+    );
+    Ok(())
+}
+
+/// A liveness probe that fails restarts the handler's container: its hook is called, and no
+/// `terminating`. What breaks then is the task's own failure, and work goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_handler_alone_fails_its_calls_and_stops_nothing_else() -> Result<()> {
+    let setup = Setup::new(|_| Reply::hang()).await?;
+    let running = setup.run()?;
+    let router = control::router(running.sidecar.clone(), prometheus::Registry::new());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let hook = async {
+        let answer = reqwest::get(format!("http://{address}/drain")).await?;
+        anyhow::Ok(answer.text().await?)
+    };
+    // Later than the hook is called, before it is answered.
+    setup
+        .handler
+        .set(|call| match call.headers.get("conductor-retry-count") {
+            Some(n) if n != "0" => Reply::output(json!({})),
+            _ => Reply::broken().after(Duration::from_secs(1)),
+        });
+    let id = setup.start(1).await?;
+    setup.at_work(1).await?;
+    let (said, workflow) = tokio::join!(hook, setup.server.completed(&id, SOON));
+    let (said, workflow) = (said?, workflow?);
+    ensure!(said.contains("the pod stays"), "{said}");
+    let first = &workflow.tasks[0];
+    ensure!(
+        workflow.tasks.len() == 2 && first.status() == TaskStatus::Failed,
+        "{workflow:?}"
+    );
+    ensure!(first.reason().is_some_and(|why| why.contains("cut off")));
+    ensure!(!running.sidecar.is_draining() && running.sidecar.is_ready());
+    server.abort();
+    running.end().await
+}
+
+/// A call that takes longer than its lease and ends late in a shutdown, while Conductor is busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_are_kept_and_results_sent_again_to_the_very_end() -> Result<()> {
+    let setup = Setup::new(|_| Reply::hang()).await?;
+    let def = TaskDef {
+        response_timeout_seconds: Some(4),
+        retry_delay_seconds: Some(0),
+        ..TaskDef::named(&setup.task)
+    };
+    setup.server.register_def(def).await?;
+    let mut config = setup.config()?;
+    config.grace = LONG_GRACE;
+    let running = Running::start(config)?;
+    let id = setup.start(1).await?;
+    setup.at_work(1).await?;
+    running.sidecar.begin_shutdown();
+    let embedded = setup.server.as_embedded().context("embedded")?;
+    let extended = async |more: u64| {
+        let wanted = embedded.counts().leases + more;
+        eventually("the lease is extended", SOON, async || {
+            match embedded.counts().leases {
+                n if n >= wanted => Ok(()),
+                n => Err(n),
+            }
+        })
+        .await
+    };
+    // More than a lease in all.
+    extended(4).await?;
+    embedded.faults().set(Fault::Status(503), On::Updates);
+    setup.handler.release();
+    eventually("the result is sent again", SOON, async || {
+        match running.counted("task_update_error") {
+            n if n >= 2.0 => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await?;
+    embedded.faults().clear();
+    let workflow = setup.server.completed(&id, SOON).await?;
+    ensure!(workflow.tasks.len() == 1, "{workflow:?}");
+    tokio::time::timeout(SOON, running.run).await??;
     Ok(())
 }
