@@ -21,8 +21,8 @@ cluster: ## a real one-node Kubernetes and a real Conductor; prints how to reach
 e2e: ## the end-to-end suite on a real cluster
 	cargo test -p cluster
 
-e2e-drain: ## the same, with fifty scale-downs under load instead of five
-	SCALE_DOWNS=50 cargo test -p cluster
+e2e-drain: ## the same, with fifty scale-downs and twenty evictions under load instead of five each
+	SCALE_DOWNS=50 EVICTIONS=20 cargo test -p cluster
 
 live: ## the autoscaler on a real cluster beside KEDA, a fixed Deployment and the simulator; target/live/{report.md,plot.svg}
 	cargo test --release -p live -- $(LIVE)

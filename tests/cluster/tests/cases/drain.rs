@@ -57,18 +57,18 @@ fn deleted(printed: &str) -> Result<BTreeMap<String, i64>> {
     Ok(deleted)
 }
 
-fn scale(bed: &Bed, replicas: u32) -> Result<()> {
+pub(super) fn scale(bed: &Bed, replicas: u32) -> Result<()> {
     let replicas = format!("--replicas={replicas}");
     bed.kubectl(&["scale", "conductorworker/greet", "-n", WORKERS, &replicas])
         .map(drop)
 }
 
-fn worker(bed: &Bed) -> Result<Value> {
+pub(super) fn worker(bed: &Bed) -> Result<Value> {
     bed.get(&["conductorworker", "greet", "-n", WORKERS])
 }
 
 /// Waits until so many pods work, and no other is there.
-fn settled(bed: &Bed, wanted: u32) -> Result<Vec<String>> {
+pub(super) fn settled(bed: &Bed, wanted: u32) -> Result<Vec<String>> {
     until(&format!("{wanted} pods"), 2 * MINUTE, || {
         let there = pods(bed)?;
         let w = worker(bed)?;
@@ -82,12 +82,12 @@ fn settled(bed: &Bed, wanted: u32) -> Result<Vec<String>> {
 }
 
 /// What a pod's sidecar says of itself.
-fn stats(bed: &Bed, pod: &str) -> Result<Value> {
+pub(super) fn stats(bed: &Bed, pod: &str) -> Result<Value> {
     Ok(serde_json::from_str(&from_sidecar(bed, pod, "stats")?)?)
 }
 
 /// Keeps more work waiting than a scale-down takes time for.
-fn fill(bed: &Bed, load: &mut Load<'_>) -> Result<()> {
+pub(super) fn fill(bed: &Bed, load: &mut Load<'_>) -> Result<()> {
     let queue = QueueName::new("greet", None);
     let waiting = bed.wait(bed.conductor.queue_size(&queue))?;
     let missing = usize::try_from(400_u64.saturating_sub(waiting))?;
@@ -175,7 +175,7 @@ fn every_pod_was_cordoned(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-fn greeting(n: usize) -> Map<String, Value> {
+pub(super) fn greeting(n: usize) -> Map<String, Value> {
     object(&json!({"greeting": format!("Hello, number {n}!")}))
 }
 

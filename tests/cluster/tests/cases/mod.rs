@@ -4,6 +4,7 @@ use anyhow::Result;
 use cluster::Bed;
 
 mod drain;
+mod eviction;
 mod install;
 mod refused;
 mod work;
@@ -46,6 +47,22 @@ pub(crate) const ALL: &[Case] = &[
     (
         "pods_that_are_too_many_come_back_when_load_returns",
         drain::pods_that_are_too_many_come_back_when_load_returns,
+    ),
+    (
+        "evictions_under_load_lose_and_repeat_nothing",
+        eviction::evictions_under_load_lose_and_repeat_nothing,
+    ),
+    (
+        "a_quarter_of_the_pods_is_evicted_at_once_and_no_more",
+        eviction::a_quarter_of_the_pods_is_evicted_at_once_and_no_more,
+    ),
+    (
+        "a_cordoned_idle_pod_is_evicted_though_the_budget_is_used_up",
+        eviction::a_cordoned_idle_pod_is_evicted_though_the_budget_is_used_up,
+    ),
+    (
+        "a_budget_of_the_users_takes_the_place_of_the_operators",
+        eviction::a_budget_of_the_users_takes_the_place_of_the_operators,
     ),
     (
         "deletion_leaves_nothing_behind",

@@ -342,7 +342,7 @@ pub(super) fn ready_replicas(worker: &Value) -> u64 {
     worker["status"]["readyReplicas"].as_u64().unwrap_or(0)
 }
 
-fn condition<'a>(worker: &'a Value, kind: &str) -> Option<&'a str> {
+pub(super) fn condition<'a>(worker: &'a Value, kind: &str) -> Option<&'a str> {
     worker["status"]["conditions"]
         .as_array()?
         .iter()
