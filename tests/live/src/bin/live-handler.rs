@@ -18,6 +18,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use live::ledger::{Line, Moment};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 /// The part of a Conductor task that it needs.
 #[derive(Deserialize)]
@@ -37,6 +38,8 @@ struct Handler {
     ledger: String,
     pod: String,
     fail: bool,
+    /// Open for as long as something is to be told.
+    _telling: mpsc::Sender<()>,
 }
 
 /// Tells that a call is over before the execution is, unless it is defused.
@@ -126,11 +129,13 @@ async fn told_to_end() {
 async fn main() -> anyhow::Result<()> {
     runtime::install_tls_provider();
     let port: u16 = variable("PORT")?.parse().context("PORT is no port")?;
+    let (telling, mut told) = mpsc::channel(1);
     let handler = Handler {
         http: reqwest::Client::builder().no_proxy().build()?,
         ledger: variable("LEDGER_URL")?,
         pod: variable("POD_NAME")?,
         fail: env::var_os("FAIL").is_some(),
+        _telling: telling,
     };
     if let Ok(seconds) = env::var("START_SECONDS") {
         let seconds = seconds.parse().context("START_SECONDS is no number")?;
@@ -144,5 +149,7 @@ async fn main() -> anyhow::Result<()> {
     axum::serve(listener, router)
         .with_graceful_shutdown(told_to_end())
         .await?;
+    // Calls that were cut off at the very end are still being told.
+    let _: Option<()> = told.recv().await;
     Ok(())
 }
