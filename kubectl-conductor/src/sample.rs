@@ -124,6 +124,7 @@ mod tests {
             poll_errors: 0,
             idle: in_flight == 0,
             idle_seconds: 0.0,
+            broken: false,
             execute_seconds: Digest::default(),
             wait_seconds: Digest::default(),
         };

@@ -284,8 +284,10 @@ impl Sidecar {
             let slots = self.slots.cap(i);
             // By the tasks: a slot that only a waiting poll holds is free.
             let free = in_flight < total && lane.tally.in_flight() < slots;
+            let domain = lane.task.domain.as_deref();
+            let broken = lane.is_broken();
             lane.tally
-                .stats(&lane.task.name, lane.task.domain.as_deref(), slots, free)
+                .stats(&lane.task.name, domain, slots, free, broken)
         });
         Stats {
             version: stats::VERSION,

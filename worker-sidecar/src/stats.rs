@@ -92,6 +92,9 @@ pub struct TaskStats {
     /// Seconds in which answered polls had found nothing.
     #[serde(default)]
     pub idle_seconds: f64,
+    /// The handler has failed nearly all of the last tasks: no more are taken, or one as a test.
+    #[serde(default)]
+    pub broken: bool,
     /// How long calls of the handler take.
     pub execute_seconds: Digest,
     /// How long tasks wait from being scheduled to their first start.
@@ -292,13 +295,14 @@ impl Tally {
         self.counts().present.first_key_value().map(|(_, at)| *at)
     }
 
-    /// The wire form. `free`: a slot is free that this type may use.
+    /// The wire form. `free`: a slot is free that this type may use. `broken`: its breaker is open.
     pub fn stats(
         &self,
         task_type: &str,
         domain: Option<&str>,
         slots: usize,
         free: bool,
+        broken: bool,
     ) -> TaskStats {
         let now = Instant::now();
         let counts = self.counts();
@@ -320,6 +324,7 @@ impl Tally {
             poll_errors: counts.poll_errors,
             idle: free && counts.last_poll_empty,
             idle_seconds: counts.idle.as_secs_f64(),
+            broken,
             execute_seconds: digest(&counts.execute),
             wait_seconds: digest(&counts.wait),
         }
@@ -370,7 +375,7 @@ mod tests {
         drop(call);
         tokio::time::advance(Duration::from_secs(1)).await;
 
-        let stats = tally.stats("t", None, 4, true);
+        let stats = tally.stats("t", None, 4, true, false);
         assert_eq!((stats.in_flight, stats.started), (2, 1));
         assert!((stats.executing_seconds - 3.0).abs() < 1e-6);
         assert!((stats.occupied_seconds - 6.0).abs() < 1e-6);
@@ -382,7 +387,7 @@ mod tests {
 
         drop((one, two));
         tokio::time::advance(Duration::from_secs(100)).await;
-        let stats = tally.stats("t", None, 4, true);
+        let stats = tally.stats("t", None, 4, true, false);
         assert_eq!((stats.in_flight, stats.oldest_start), (0, None));
         assert!((stats.occupied_seconds - 6.0).abs() < 1e-6);
     }
@@ -390,17 +395,20 @@ mod tests {
     #[tokio::test]
     async fn idle_means_a_free_slot_and_an_empty_poll() {
         let tally = Tally::new();
-        assert!(!tally.stats("t", None, 1, true).idle, "not polled yet");
+        assert!(
+            !tally.stats("t", None, 1, true, false).idle,
+            "not polled yet"
+        );
         tally.polled(0, Duration::from_secs(2));
-        assert!(tally.stats("t", None, 1, true).idle);
-        assert!(!tally.stats("t", None, 1, false).idle);
+        assert!(tally.stats("t", None, 1, true, false).idle);
+        assert!(!tally.stats("t", None, 1, false, false).idle);
         tally.polled(1, Duration::from_secs(1));
-        assert!(!tally.stats("t", None, 1, true).idle);
+        assert!(!tally.stats("t", None, 1, true, false).idle);
         tally.polled(0, Duration::ZERO);
         tally.poll_failed();
-        let idle = tally.stats("t", None, 1, true).idle_seconds;
+        let idle = tally.stats("t", None, 1, true, false).idle_seconds;
         assert!((idle - 3.0).abs() < 1e-9, "{idle}");
-        assert!(!tally.stats("t", None, 1, true).idle);
+        assert!(!tally.stats("t", None, 1, true, false).idle);
     }
 
     #[tokio::test]
@@ -418,21 +426,22 @@ mod tests {
             spooled: 0,
             polls_in_flight: 1,
             tasks: vec![
-                tally.stats("greet", None, 8, true),
-                tally.stats("greet", Some("gpu"), 2, true),
+                tally.stats("greet", None, 8, true, false),
+                tally.stats("greet", Some("gpu"), 2, true, true),
             ],
         };
         let task = json!({
             "taskType": "greet", "slots": 8, "inFlight": 0, "oldestStart": null,
             "started": 0, "completed": 0, "failed": 0, "handedBack": 0, "deferred": 0,
             "executingSeconds": 0.0, "occupiedSeconds": 0.0,
-            "polls": 0, "emptyPolls": 0, "pollErrors": 0, "idle": false, "idleSeconds": 0.0,
+            "polls": 0, "emptyPolls": 0, "pollErrors": 0, "idle": false, "idleSeconds": 0.0, "broken": false,
             "executeSeconds": {"count": 0, "sum": 0.0, "p50": 0.0, "p95": 0.0},
             "waitSeconds": {"count": 0, "sum": 0.0, "p50": 0.0, "p95": 0.0},
         });
         let mut gpu = task.clone();
         gpu["domain"] = json!("gpu");
         gpu["slots"] = json!(2);
+        gpu["broken"] = json!(true);
         // A change here is a change of the contract with operators of other versions.
         let expected = json!({
             "version": 1, "startedAt": 1, "observedAt": 2,
@@ -457,5 +466,10 @@ mod tests {
             let stats: Stats = serde_json::from_value(stats).unwrap();
             assert_eq!((stats.slots, stats.polls_in_flight), (8, 0));
         }
+        // One that does not say that its breaker is open has none, as far as is known.
+        let mut task = serde_json::to_value(Tally::new().stats("t", None, 1, true, true)).unwrap();
+        task.as_object_mut().unwrap().remove("broken");
+        let task: TaskStats = serde_json::from_value(task).unwrap();
+        assert!(!task.broken);
     }
 }

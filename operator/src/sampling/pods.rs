@@ -99,6 +99,7 @@ struct TaskStats {
     poll_errors: u64,
     idle: bool,
     idle_seconds: f64,
+    broken: bool,
     execute_seconds: Digest,
 }
 
@@ -346,6 +347,7 @@ impl Stats {
                     let reading = TaskReading {
                         in_flight: task.in_flight,
                         idle: task.idle,
+                        broken: task.broken,
                         oldest: task.oldest_start.map(|began| self.since(began)),
                         p95: task.execute_seconds.p95(),
                     };
@@ -610,5 +612,36 @@ mod tests {
     fn anything_is_understood_as_far_as_it_goes() {
         let stats: Stats = serde_json::from_str("{}").unwrap();
         assert_eq!(stats.reading(at(1)).in_flight, 0);
+    }
+
+    #[test]
+    fn a_breaker_is_open_where_the_sidecar_says_so_and_an_older_one_says_nothing() {
+        let stats: Stats = serde_json::from_value(json!({"tasks": [
+            {"taskType": "a", "broken": true}, {"taskType": "b", "broken": false}, {"taskType": "c"},
+        ]}))
+        .unwrap();
+        let reading = stats.reading(at(1));
+        let broken = |task| reading.tasks[&QueueName::new(task, None)].broken;
+        assert_eq!(["a", "b", "c"].map(broken), [true, false, false]);
+    }
+
+    /// An operator before the word was there, which reads what today's sidecar says.
+    #[test]
+    fn an_older_operator_reads_on_past_the_word() {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        #[derive(Default)]
+        struct Older {
+            in_flight: u32,
+            idle: bool,
+        }
+        let tally = worker_sidecar::stats::Tally::new();
+        let said = serde_json::to_value(tally.stats("a", None, 1, true, true)).unwrap();
+        assert_eq!(said["broken"], true);
+        let read: Older = serde_json::from_value(said.clone()).unwrap();
+        assert_eq!((read.in_flight, read.idle), (0, false));
+        // The names on both sides are the same.
+        let read: TaskStats = serde_json::from_value(said).unwrap();
+        assert!(read.broken);
     }
 }

@@ -135,6 +135,8 @@ pub struct TaskReading {
     pub in_flight: u32,
     /// A slot is free and the last poll brought nothing.
     pub idle: bool,
+    /// Its breaker is open: the handler fails nearly all of them.
+    pub broken: bool,
     /// How long the oldest of the tasks in work had been there.
     pub oldest: Option<Duration>,
     /// Within which 95 % of its recent calls ended; none where none has.

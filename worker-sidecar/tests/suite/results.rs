@@ -481,8 +481,9 @@ async fn a_handler_that_fails_everything_gets_no_more_tasks_until_it_does_one() 
     eventually("it opens", SOON, async || {
         let failed = running.sidecar.stats().tasks[0].failed;
         let executions = handler.executions().len();
-        match (failed, executions) {
-            (8.., n) if n <= 12 => Ok(()),
+        let broken = running.sidecar.stats().tasks[0].broken;
+        match (failed, executions, broken) {
+            (8.., n, true) if n <= 12 => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
@@ -497,6 +498,7 @@ async fn a_handler_that_fails_everything_gets_no_more_tasks_until_it_does_one() 
         }
     })
     .await?;
+    ensure!(!running.sidecar.stats().tasks[0].broken, "it has closed");
     running.end().await
 }
 

@@ -317,6 +317,7 @@ mod tests {
                     oldest: Some(s(age)),
                     p95: p95.map(s),
                     idle: false,
+                    broken: false,
                 };
                 (QueueName::new(i.to_string(), None), task)
             });
