@@ -28,7 +28,7 @@ use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        apps::v1::Deployment,
+        apps::v1::{Deployment, ReplicaSet},
         core::v1::{Node, Pod},
         policy::v1::PodDisruptionBudget,
     },
@@ -67,6 +67,9 @@ const NO_BUDGETS: &str = "no worker gets a PodDisruptionBudget, and none that is
 
 /// What follows where nodes may not be read.
 const NO_NODES: &str = "pods on nodes that are drained do not go before others";
+
+/// What follows where `ReplicaSet`s may not be read.
+const NO_REPLICA_SETS: &str = "a new version that fails its tasks is rolled out all the same";
 
 /// What the controller is set to.
 #[derive(Debug, Clone)]
@@ -155,6 +158,7 @@ pub async fn run(
             // The others are looked for at each tick: no worker is woken for them.
             watched.watch::<PodDisruptionBudget>(writers.budgets, all, labelled, Some(NO_BUDGETS)),
             watched.watch_drained_nodes(writers.drained_nodes),
+            watched.watch_replica_sets(writers.replica_sets),
         )
     };
     let stop = stop.shared();
@@ -211,11 +215,7 @@ impl Watched {
             + Sync
             + 'static,
     {
-        let api: Api<K> = match &self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        };
-        Box::pin(self.follow(api, writer, config, key, without)).await;
+        Box::pin(self.follow(self.api(), writer, config, key, without)).await;
     }
 
     /// Nodes that take no new pods, by name alone. An operator of one namespace has no right to
@@ -226,6 +226,25 @@ impl Watched {
             let drained = watcher::Config::default().fields("spec.unschedulable=true");
             // What it changes is seen at the next tick.
             Box::pin(self.follow(api, writer, drained, |_| None, Some(NO_NODES))).await;
+        }
+    }
+
+    /// The metadata says which is the newest, and by which template its pods are known.
+    async fn watch_replica_sets(&self, writer: Writer<PartialObjectMeta<ReplicaSet>>) {
+        let api = self.api();
+        let ours = watcher::Config::default().labels(WORKER_LABEL);
+        // What it changes is seen at the next tick: they change with each pod.
+        Box::pin(self.follow(api, writer, ours, |_| None, Some(NO_REPLICA_SETS))).await;
+    }
+
+    /// What is looked at, in all namespaces or in the only one.
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
         }
     }
 

@@ -38,5 +38,8 @@ pub const DRAINING_SINCE: &str = "conductor-oss.org/draining-since";
 /// The annotation by which a pod is given the key that may cordon it.
 pub const CORDON_KEY: &str = "conductor-oss.org/cordon-key";
 
+/// The annotation of a Deployment whose rollout the operator has stopped: the template that it was.
+pub const ROLLOUT_STALLED: &str = "conductor-oss.org/rollout-stalled";
+
 /// What the operator writes its fields as.
 pub const FIELD_MANAGER: &str = "conductor-worker-operator";

@@ -9,7 +9,7 @@ use api::ConductorWorker;
 use futures::FutureExt;
 use k8s_openapi::{
     api::{
-        apps::v1::Deployment,
+        apps::v1::{Deployment, ReplicaSet},
         core::v1::{Node, Pod},
         policy::v1::PodDisruptionBudget,
     },
@@ -37,6 +37,8 @@ pub struct Stores {
     pub workers: Store<Guarded>,
     /// The Deployments with the worker's label.
     pub deployments: Store<Deployment>,
+    /// The `ReplicaSet`s with the worker's label; none where they may not be read.
+    pub replica_sets: Store<PartialObjectMeta<ReplicaSet>>,
     /// The pods with the worker's label.
     pub pods: Store<Pod>,
     /// All `PodDisruptionBudget`s.
@@ -53,6 +55,8 @@ pub struct Writers {
     pub workers: Writer<Guarded>,
     /// The Deployments.
     pub deployments: Writer<Deployment>,
+    /// The `ReplicaSet`s.
+    pub replica_sets: Writer<PartialObjectMeta<ReplicaSet>>,
     /// The pods.
     pub pods: Writer<Pod>,
     /// The `PodDisruptionBudget`s.
@@ -73,12 +77,14 @@ impl Stores {
     pub fn new(defaults: Defaults) -> (Self, Writers) {
         let (workers, workers_writer) = reflector::store();
         let (deployments, deployments_writer) = reflector::store();
+        let (replica_sets, replica_sets_writer) = reflector::store();
         let (pods, pods_writer) = reflector::store();
         let (budgets, budgets_writer) = reflector::store();
         let (drained_nodes, drained_nodes_writer) = reflector::store();
         let stores = Self {
             workers,
             deployments,
+            replica_sets,
             pods,
             budgets,
             drained_nodes,
@@ -88,6 +94,7 @@ impl Stores {
         let writers = Writers {
             workers: workers_writer,
             deployments: deployments_writer,
+            replica_sets: replica_sets_writer,
             pods: pods_writer,
             budgets: budgets_writer,
             drained_nodes: drained_nodes_writer,
@@ -128,6 +135,24 @@ impl Stores {
     pub fn deployment(&self, key: &Key) -> Option<Arc<Deployment>> {
         self.deployments
             .get(&ObjectRef::new(&key.name).within(&key.namespace))
+    }
+
+    /// The template of a Deployment's newest version, as its pods have it in their label; none
+    /// where that is not known yet, or not at all.
+    pub fn newest_template(&self, deployment: &Deployment) -> Option<String> {
+        let meta = &deployment.metadata;
+        // Both are written by the Deployment's controller: while they differ, one is read late.
+        let revision = meta.annotations.as_ref()?.get(REVISION)?;
+        let is_newest = |set: &PartialObjectMeta<ReplicaSet>| {
+            let owners = set.metadata.owner_references.iter().flatten();
+            let annotations = set.metadata.annotations.as_ref();
+            annotations.and_then(|all| all.get(REVISION)) == Some(revision)
+                && owners
+                    .map(|owner| Some(&owner.uid))
+                    .any(|uid| uid == meta.uid.as_ref())
+        };
+        let found = self.replica_sets.state_filter(is_newest);
+        template_of(&found.first()?.metadata)
     }
 
     /// The pods of a worker, those that ended left out.
@@ -176,6 +201,14 @@ pub fn is_alive(pod: &Pod) -> bool {
     owned && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Which version of a Deployment it is, on the Deployment and on its `ReplicaSet`s.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// The template that a pod, or a `ReplicaSet`'s pods, were made from.
+pub fn template_of(meta: &ObjectMeta) -> Option<String> {
+    meta.labels.as_ref()?.get("pod-template-hash").cloned()
+}
+
 /// Lower goes first when a `ReplicaSet` shrinks; 0 without it.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -215,15 +248,49 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn budgets_are_unknown_until_they_are_read_and_nodes_are_fine_until_they_are_not() {
-        let defaults = Defaults {
+    fn stores() -> (Stores, Writers) {
+        Stores::new(Defaults {
             conductor_url: None,
             sidecar_image: String::new(),
             sidecar_image_pull_policy: String::new(),
-        };
-        let (stores, mut writers) = Stores::new(defaults);
+        })
+    }
 
+    #[test]
+    fn the_newest_template_is_the_one_of_the_deployments_revision() {
+        let (stores, mut writers) = stores();
+        let deployment = |revision: Value| -> Deployment {
+            let annotations = json!({REVISION: revision});
+            from_value(json!({"metadata": {"uid": "d", "annotations": annotations}})).unwrap()
+        };
+        let newest = |revision| stores.newest_template(&deployment(json!(revision)));
+        assert_eq!(newest("1"), None);
+        let mut add = |name: &str, owner: &str, revision: &str| {
+            let set = from_value(json!({"metadata": {
+                "name": name, "namespace": "shop",
+                "labels": {"pod-template-hash": format!("hash-{name}")},
+                "annotations": {REVISION: revision},
+                "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "Deployment", "name": "n", "uid": owner},
+                ],
+            }}));
+            let event = watcher::Event::Apply(set.unwrap());
+            writers.replica_sets.apply_watcher_event(&event);
+        };
+        add("a", "d", "1");
+        add("b", "another", "2");
+        add("c", "d", "3");
+        assert_eq!(newest("1").unwrap(), "hash-a");
+        assert_eq!(newest("2"), None, "not read yet");
+        assert_eq!(newest("3").unwrap(), "hash-c");
+        // Back to the old one.
+        add("a", "d", "4");
+        assert_eq!(newest("4").unwrap(), "hash-a");
+    }
+
+    #[test]
+    fn budgets_are_unknown_until_they_are_read_and_nodes_are_fine_until_they_are_not() {
+        let (stores, mut writers) = stores();
         let names = |namespace: &str| {
             let found = stores.budgets_in(namespace)?;
             let names = found.iter().map(|b| b.metadata.name.clone().unwrap());

@@ -19,9 +19,9 @@ use super::{
     },
 };
 use crate::{
-    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE,
+    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, ROLLOUT_STALLED,
     error::Error,
-    stores::{Guarded, deletion_cost, key_of},
+    stores::{Guarded, deletion_cost, key_of, template_of},
 };
 
 /// All that a plan for this worker is made from.
@@ -50,7 +50,10 @@ pub(super) fn observe(context: &Context, object: &Guarded) -> Result<Observed, E
             .ok()
             .and_then(|worker| worker.status.clone())
             .unwrap_or_default(),
-        deployment: context.stores.deployment(&key).map(|d| deployment(&d)),
+        deployment: context.stores.deployment(&key).map(|live| LiveDeployment {
+            newest: context.stores.newest_template(&live),
+            ..deployment(&live)
+        }),
         budgets: budgets(context, &key),
         pods,
         round,
@@ -90,7 +93,14 @@ fn deployment(live: &Deployment) -> LiveDeployment {
         stalled: condition("Progressing", "False")
             .filter(|(reason, _)| reason == "ProgressDeadlineExceeded")
             .map(|(_, message)| message),
+        paused: spec.paused.unwrap_or_default(),
+        stalled_for: annotation(meta, ROLLOUT_STALLED).cloned(),
+        newest: None,
     }
+}
+
+fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a String> {
+    meta.annotations.as_ref()?.get(name)
 }
 
 /// The UID of what controls an object.
@@ -135,6 +145,7 @@ fn pod(pod: &Pod) -> LivePod {
     LivePod {
         name: meta.name.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
+        template: template_of(meta),
         created: meta.creation_timestamp.as_ref().map(|t| t.0),
         ready_since: ready_since(pod),
         assigned: pod.spec.as_ref().is_some_and(|s| s.node_name.is_some()),
@@ -149,15 +160,14 @@ fn pod(pod: &Pod) -> LivePod {
 
 fn mark(pod: &Pod) -> LiveMark {
     let meta = &pod.metadata;
-    let annotation = |name| meta.annotations.as_ref()?.get(name);
     LiveMark {
-        since: annotation(DRAINING_SINCE).and_then(|since| since.parse().ok()),
+        since: annotation(meta, DRAINING_SINCE).and_then(|since| since.parse().ok()),
         labelled: meta
             .labels
             .as_ref()
             .is_some_and(|labels| labels.contains_key(DRAINING_LABEL)),
         cost: deletion_cost(pod).unwrap_or_default(),
-        key: annotation(CORDON_KEY).cloned(),
+        key: annotation(meta, CORDON_KEY).cloned(),
     }
 }
 
@@ -261,7 +271,7 @@ mod tests {
                 "annotations": {
                     DELETION_COST: "-100", DRAINING_SINCE: "2026-01-01T00:01:00Z", CORDON_KEY: "k",
                 },
-                "labels": {DRAINING_LABEL: "true"},
+                "labels": {DRAINING_LABEL: "true", "pod-template-hash": "h"},
             },
             "spec": {"nodeName": "n", "containers": []},
             "status": {
@@ -283,7 +293,7 @@ mod tests {
             cost: -100,
             key: Some("k".to_owned()),
         };
-        assert_eq!(read.mark, mark);
+        assert_eq!((read.mark, read.template.as_deref()), (mark, Some("h")));
         assert!(read.assigned && !read.pending && !read.terminating);
         assert_eq!(
             read.ready_since,
@@ -341,12 +351,12 @@ mod tests {
     fn a_deployment_is_read() {
         let read: Deployment = serde_json::from_value(json!({
             "metadata": {
-                "uid": "d", "generation": 3,
+                "uid": "d", "generation": 3, "annotations": {ROLLOUT_STALLED: "t"},
                 "ownerReferences": [
                     {"apiVersion": "v", "kind": "k", "name": "n", "uid": "w", "controller": true},
                 ],
             },
-            "spec": {"replicas": 2, "selector": {}, "template": {}},
+            "spec": {"replicas": 2, "paused": true, "selector": {}, "template": {}},
             "status": {
                 "observedGeneration": 2, "replicas": 3, "updatedReplicas": 1, "readyReplicas": 2,
                 "conditions": [
@@ -366,6 +376,9 @@ mod tests {
             ready: 2,
             failure: None,
             stalled: Some("too long".to_owned()),
+            paused: true,
+            stalled_for: Some("t".to_owned()),
+            newest: None,
         };
         assert_eq!(deployment(&read), expected);
     }

@@ -111,6 +111,12 @@ pub struct LiveDeployment {
     pub failure: Option<String>,
     /// Why the rollout does not go on.
     pub stalled: Option<String>,
+    /// Its pods are not replaced for now.
+    pub paused: bool,
+    /// The template for which its rollout was stopped by an operator.
+    pub stalled_for: Option<String>,
+    /// The newest template, as its pods have it; none while it is not known.
+    pub newest: Option<String>,
 }
 
 /// A `PodDisruptionBudget`, as far as it matters here.
@@ -139,6 +145,8 @@ pub struct LivePod {
     pub name: String,
     /// Its UID.
     pub uid: String,
+    /// The template that it was made from; none where it does not say.
+    pub template: Option<String>,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Since when it is ready; none where it is not.
