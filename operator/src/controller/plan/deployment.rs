@@ -10,6 +10,10 @@ use crate::{
     worker::{CORDON_MOUNT, MOUNT, SPOOL_MOUNT, Worker, cordon_volume, local_api},
 };
 
+/// How long a new pod has to get ready beside what its probes give it: for its node, its images
+/// and its start. Kubernetes' own default.
+const START: u64 = 600;
+
 /// The Deployment of a worker. Scaling fields change nothing in it but `spec.replicas`.
 pub fn deployment(key: &Key, uid: &str, worker: &Worker, replicas: u32) -> Value {
     json!({
@@ -22,6 +26,7 @@ pub fn deployment(key: &Key, uid: &str, worker: &Worker, replicas: u32) -> Value
             // A new version must take work for ten seconds before old pods go. It slows
             // rollouts only: scaling counts a pod from its first readiness.
             "minReadySeconds": 10,
+            "progressDeadlineSeconds": progress_deadline(&worker.template),
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
@@ -56,6 +61,30 @@ fn labels(key: &Key) -> Value {
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
         WORKER_LABEL: key.name,
     })
+}
+
+/// In seconds. What a startup probe lets a handler take is no stall.
+fn progress_deadline(template: &Map<String, Value>) -> u64 {
+    let spec = template.get("spec").unwrap_or(&Value::Null);
+    let of = |name: &str| spec[name].as_array().into_iter().flatten();
+    let allowed = of("containers")
+        .chain(of("initContainers"))
+        .map(|container| {
+            let number = |probe: &str, field: &str, default| {
+                let given = container[probe][field].as_u64();
+                // Kubernetes' own are of 32 bits: what is larger is refused with the pods.
+                given.unwrap_or(default).min(1 << 20)
+            };
+            let startup = "startupProbe";
+            let delay = number(startup, "initialDelaySeconds", 0);
+            let tries = match container[startup] {
+                Value::Null => 0,
+                _ => number(startup, "periodSeconds", 10) * number(startup, "failureThreshold", 3),
+            };
+            (delay + tries).max(number("readinessProbe", "initialDelaySeconds", 0))
+        });
+    // Validation wants 32 bits here, too.
+    (START + allowed.max().unwrap_or_default()).min(1 << 30)
 }
 
 fn template(key: &Key, worker: &Worker) -> Value {

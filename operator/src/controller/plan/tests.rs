@@ -972,6 +972,37 @@ fn the_deployment_is_the_users_template_and_the_sidecar() {
 }
 
 #[test]
+fn a_handler_has_as_long_to_start_as_its_probes_give_it_and_ten_minutes() {
+    for (probes, expected) in [
+        (json!({}), 600),
+        (json!({"startupProbe": {"tcpSocket": {"port": 1}}}), 630),
+        (
+            json!({"startupProbe": {
+                "initialDelaySeconds": 20, "periodSeconds": 5, "failureThreshold": 360,
+            }}),
+            2420,
+        ),
+        (json!({"readinessProbe": {"initialDelaySeconds": 90}}), 690),
+        // The API server says what is wrong with it.
+        (json!({"startupProbe": {"failureThreshold": "many"}}), 630),
+        (
+            json!({"startupProbe": {"failureThreshold": u64::MAX, "periodSeconds": u64::MAX}}),
+            1 << 30,
+        ),
+    ] {
+        let mut app = json!({"name": "app", "image": "greet:dev"});
+        merge(&mut app, probes.clone());
+        let world = World::new(json!({"template": {"spec": {"containers": [app]}}}));
+        let object = deployment(&world.observed.key, "w", world.worker(), 1);
+        let spec = &object["spec"];
+        assert_eq!(spec["progressDeadlineSeconds"], expected, "{probes}");
+        assert_eq!(spec["minReadySeconds"], 10);
+        let strategy = &spec["strategy"]["rollingUpdate"];
+        assert_eq!(strategy, &json!({"maxUnavailable": 0, "maxSurge": "25%"}));
+    }
+}
+
+#[test]
 fn containers_wait_for_running_tasks() {
     let env = json!([
         {"name": "PORT", "value": "80"},
