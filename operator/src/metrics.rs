@@ -18,7 +18,7 @@ use self::terms::TermGauges;
 use crate::{
     controller::{
         observed::{Key, Now, Observed},
-        plan::{Because, Counts, Plan},
+        plan::{Because, Counts, Fault, Plan},
     },
     cordons::Untold,
 };
@@ -57,6 +57,8 @@ pub struct Metrics {
     draining: IntGaugeVec,
     removed: IntCounterVec,
     others_removed: IntCounter,
+    stalled: IntGaugeVec,
+    stopped: IntCounterVec,
     queue: IntGaugeVec,
     sample_age: GaugeVec,
     terms: TermGauges,
@@ -120,6 +122,20 @@ impl Metrics {
                 "other_pods_removed_total",
                 "Pods that were to be removed, and in whose place others were.",
             ))?,
+            stalled: IntGaugeVec::new(
+                opts(
+                    "rollout_stalled",
+                    "1 while a worker's rollout is stopped, since the new version does not work.",
+                ),
+                &WORKER,
+            )?,
+            stopped: IntCounterVec::new(
+                opts(
+                    "rollouts_stopped_total",
+                    "Rollouts that were stopped, by what is wrong with the new version.",
+                ),
+                &["because"],
+            )?,
             queue: IntGaugeVec::new(
                 opts(
                     "queue_size",
@@ -137,33 +153,37 @@ impl Metrics {
             terms: TermGauges::new()?,
             series: Arc::default(),
         };
-        // Zeros from the start: a counter that appears with its first event cannot be rated.
-        for outcome in [Outcome::Ok, Outcome::Error] {
-            metrics.reconciles.with_label_values(&[outcome.as_str()]);
-        }
-        for reason in Reason::ALL {
-            metrics.decisions.with_label_values(&[reason.as_str()]);
-        }
-        for action in [Action::Cordon, Action::Uncordon] {
-            metrics
-                .told
-                .with_label_values(&[&*action.to_string(), "ok"]);
-            for why in Untold::ALL {
-                metrics
-                    .told
-                    .with_label_values(&[&*action.to_string(), why.as_str()]);
-            }
-        }
-        for because in Because::ALL {
-            metrics.removed.with_label_values(&[because.as_str()]);
-        }
+        metrics.start_at_zero();
         for collector in metrics.all() {
             registry.register(collector)?;
         }
         Ok(metrics)
     }
 
-    fn collectors(&self) -> [Box<dyn Collector>; 11] {
+    /// A counter that appears with its first event cannot be rated.
+    fn start_at_zero(&self) {
+        for outcome in [Outcome::Ok, Outcome::Error] {
+            self.reconciles.with_label_values(&[outcome.as_str()]);
+        }
+        for reason in Reason::ALL {
+            self.decisions.with_label_values(&[reason.as_str()]);
+        }
+        for action in [Action::Cordon, Action::Uncordon] {
+            self.told.with_label_values(&[&*action.to_string(), "ok"]);
+            for why in Untold::ALL {
+                self.told
+                    .with_label_values(&[&*action.to_string(), why.as_str()]);
+            }
+        }
+        for because in Because::ALL {
+            self.removed.with_label_values(&[because.as_str()]);
+        }
+        for fault in Fault::ALL {
+            self.stopped.with_label_values(&[fault.as_str()]);
+        }
+    }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 13] {
         [
             Box::new(self.reconciles.clone()),
             Box::new(self.reconcile_seconds.clone()),
@@ -174,6 +194,8 @@ impl Metrics {
             Box::new(self.draining.clone()),
             Box::new(self.removed.clone()),
             Box::new(self.others_removed.clone()),
+            Box::new(self.stalled.clone()),
+            Box::new(self.stopped.clone()),
             Box::new(self.queue.clone()),
             Box::new(self.sample_age.clone()),
         ]
@@ -213,6 +235,8 @@ impl Metrics {
         self.ready.with_label_values(&worker).set(ready.into());
         let draining = i64::try_from(plan.counts.draining).unwrap_or(i64::MAX);
         self.draining.with_label_values(&worker).set(draining);
+        let stalled = i64::from(plan.memory.stalled.is_some());
+        self.stalled.with_label_values(&worker).set(stalled);
 
         let mut series = Vec::new();
         let mut oldest: f64 = 0.0;
@@ -251,6 +275,9 @@ impl Metrics {
         }
         self.others_removed
             .inc_by(u64::try_from(counts.spared).unwrap_or(u64::MAX));
+        if let Some(fault) = counts.stopped {
+            self.stopped.with_label_values(&[fault.as_str()]).inc();
+        }
     }
 
     /// Forgets the workers that are gone.
@@ -265,6 +292,7 @@ impl Metrics {
             let _ = self.desired.remove_label_values(&worker);
             let _ = self.ready.remove_label_values(&worker);
             let _ = self.draining.remove_label_values(&worker);
+            let _ = self.stalled.remove_label_values(&worker);
             let _ = self.sample_age.remove_label_values(&worker);
             self.terms.forget(key, series);
             for labels in series {

@@ -109,7 +109,9 @@ fn advice(reason: &str) -> Option<&'static str> {
             "see the conditions below for what cannot be read; the number is not lowered until it can"
         }
         "ServerAway" => "see whether Conductor runs and can be reached from the pods",
-        "HeldByRollout" => "wait until the rollout is complete, or mend it",
+        "HeldByRollout" => {
+            "wait until the rollout is complete; where it is stopped, see the conditions below"
+        }
         "Suspended" => "set suspend to false to run it again",
         "External" => "set spec.replicas (kubectl scale), or scaling.mode to Auto",
         _ => return None,
@@ -551,6 +553,35 @@ mod tests {
                 },
             })
         ));
+    }
+
+    #[test]
+    fn a_rollout_that_is_stopped() {
+        let said = "the rollout is stopped, and 4 pods of the version before go on: apply the old spec again or a \
+                    mended one, since greet-2 fails nearly every task of greet";
+        let page = page(
+            spec(json!({"maxWait": "30s"})),
+            json!({
+                "observedGeneration": 3, "replicas": 5, "readyReplicas": 5,
+                "scaling": {
+                    "desired": 1, "reason": "HeldByRollout", "decidedAt": "2026-01-05T08:00:00Z",
+                    "message": "1 pod: 0 tasks wait, 1 runs",
+                },
+                "conditions": [
+                    condition("Ready", "False", "RolloutStalled", said),
+                    condition("Reconciling", "False", "RolloutStalled", ""),
+                    condition("Stalled", "True", "RolloutStalled", said),
+                ],
+            }),
+        );
+        assert!(
+            page.contains("Ready is False (RolloutStalled)") && page.contains(said),
+            "{page}"
+        );
+        assert!(
+            page.contains("where it is stopped, see the conditions below"),
+            "{page}"
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use runtime::cordon::Action;
 use scaling::{Decision, Instant, State};
 use serde_json::Value;
 
-use super::plan::{Event, grace::Longest, rate::Starts};
+use super::plan::{Event, grace::Longest, rate::Starts, stall::Stalled};
 use crate::{cordons::Told, sampling::Round, worker::Worker};
 
 /// Which worker.
@@ -248,6 +248,8 @@ pub struct Memory {
     pub longest: Option<Longest>,
     /// The last decisions that changed something; none before the first look at the status.
     pub history: Option<Vec<ScalingChange>>,
+    /// The rollout, while it is stopped.
+    pub stalled: Option<Stalled>,
     /// What was told as an event a while ago, whether it was a warning, and when.
     pub told: BTreeMap<(bool, String), Instant>,
     /// What is still to be told: what it was about could not be written.

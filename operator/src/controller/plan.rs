@@ -23,6 +23,7 @@ pub(super) mod rate;
 mod readable;
 mod rollout;
 mod scale;
+pub(super) mod stall;
 mod status;
 mod tell;
 mod told;
@@ -34,8 +35,8 @@ use api::ConductorWorkerStatus;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use self::rollout::Rollout;
-pub use self::{budget::BudgetStep, deployment::deployment, victims::Because};
+pub use self::{budget::BudgetStep, deployment::deployment, stall::Fault, victims::Because};
+use self::{rollout::Rollout, stall::Step};
 use super::observed::{Memory, Now, Observed, Sent};
 use crate::cordons::Order;
 
@@ -91,6 +92,8 @@ pub struct Counts {
     pub taken: Vec<Because>,
     /// Pods in whose place others went.
     pub spared: usize,
+    /// Why the rollout is stopped from now on.
+    pub stopped: Option<Fault>,
 }
 
 /// Something to be told.
@@ -138,6 +141,9 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
 
     let mut object = deployment(&observed.key, &observed.uid, worker, 0);
     let rollout = Rollout::of(observed, &memory, &object);
+    let step = stall::step(observed, rollout, &mut memory, &object, now);
+    step.edit(&mut object);
+    let rollout = rollout.held(step.is_held());
     grace::note(observed, worker, &mut memory, now);
     let scaled = scale::scale(observed, worker, rollout, &mut memory, now);
     object["spec"]["replicas"] = json!(scaled.drained.replicas);
@@ -172,6 +178,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
     } else {
         tell::events(&scaled)
     };
+    events.extend(tell::resumed(step));
     events.extend(tell::unmarked(&memory));
     let drained = scaled.drained;
     Plan {
@@ -181,6 +188,10 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
             draining: drained.leaving.len(),
             taken: drained.taken,
             spared: drained.spared.len(),
+            stopped: match step {
+                Step::Stop(fault) => Some(fault),
+                _ => None,
+            },
         },
         // The sampling wakes each worker once a tick; this is for the case that it does not.
         requeue: Some(if drained.leaving.is_empty() {

@@ -196,7 +196,11 @@ pub(super) fn drain(
     };
     let seen = look::all(observed, memory, max_drain, now);
     let mut sides = Sides::of(&pool, &seen);
-    sides.release(active.saturating_sub(before));
+    sides.release(match may {
+        // There may be more than were asked for.
+        May::Release => u32::MAX,
+        May::Hold | May::Lower | May::LowerToNone => active.saturating_sub(before),
+    });
     match may {
         May::Hold | May::Release => {}
         May::Lower => {

@@ -12,6 +12,8 @@ pub(super) struct Rollout {
     template: Template,
     /// Pods of another template are there.
     has_old: bool,
+    /// It is stopped.
+    is_held: bool,
 }
 
 /// The template that was sent.
@@ -42,7 +44,18 @@ impl Rollout {
                 None => Template::Unknown,
             },
             has_old: live.updated < live.replicas,
+            is_held: false,
         }
+    }
+
+    /// The same, stopped or not.
+    pub(super) fn held(self, is_held: bool) -> Self {
+        Self { is_held, ..self }
+    }
+
+    /// What is read of the Deployment is about the template that is wanted.
+    pub(super) fn is_of_what_is_wanted(self) -> bool {
+        !self.is_behind && self.template == Template::Same
     }
 
     /// Another template is to be sent.
@@ -52,7 +65,8 @@ impl Rollout {
 
     /// Pods of more than one template exist, or may soon: there may be more than are asked for.
     pub(super) fn is_replacing(self) -> bool {
-        self.changes() || self.has_old
+        // Of one that is stopped the old pods may all have been deleted, and are made again.
+        self.changes() || self.has_old || self.is_held
     }
 
     /// The number of pods cannot be lowered by those that are meant, or it is not known.

@@ -418,7 +418,7 @@ pub(super) fn readings<'a>(
         .map(move |pod| (pod, reading(observed, round, pod, now)))
 }
 
-fn reading<'a>(
+pub(super) fn reading<'a>(
     observed: &Observed,
     round: &'a Round,
     pod: &LivePod,

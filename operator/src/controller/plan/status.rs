@@ -18,6 +18,7 @@ use super::{
     notices,
     readable::{self, Failing, wall},
     scale::Scaled,
+    stall,
 };
 use crate::{
     DRAINING_LABEL, WORKER_LABEL,
@@ -344,6 +345,9 @@ fn verdict(
     if let Some(Failing { why, .. }) = failing.filter(|f| f.why.kind.is_of_references()) {
         return Verdict::stalled(why.kind.as_str(), why.message.clone());
     }
+    if let Some(stalled) = &memory.stalled {
+        return Verdict::stalled(stall::STALLED, stall::words(observed, stalled));
+    }
     let Some(live) = &observed.deployment else {
         return Verdict {
             ready: false,
@@ -387,6 +391,15 @@ fn verdict(
         };
     }
     let (reason, message) = match failing {
+        _ if rolling && live.paused => {
+            let name = &observed.key.name;
+            let paused =
+                format!("somebody has paused it (kubectl rollout resume deployment/{name})");
+            (
+                "RollingOut",
+                format!("{pods}; a new version is there, and {paused}"),
+            )
+        }
         _ if rolling => ("RollingOut", format!("{pods}; a new version is rolled out")),
         _ if !ready => ("Starting", pods),
         Some(failing) => (
@@ -443,7 +456,7 @@ fn trouble(observed: &Observed, waited_for: bool) -> Option<(&'static str, bool,
         return Some((trouble.kind.as_str(), stalled, why));
     }
     let why = live.stalled.clone()?;
-    Some(("RolloutStalled", true, why))
+    Some((stall::STALLED, true, why))
 }
 
 fn is_limit(reason: &str) -> bool {

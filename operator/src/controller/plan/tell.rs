@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, scale::Scaled};
+use super::{Event, scale::Scaled, stall::Step};
 use crate::controller::observed::Memory;
 
 /// How many pods are named in an event.
@@ -62,6 +62,15 @@ pub(super) fn events(scaled: &Scaled) -> Vec<Event> {
         tell(true, "OtherPodRemoved", message);
     }
     events
+}
+
+/// That it was stopped is in the conditions.
+pub(super) fn resumed(step: Step) -> Option<Event> {
+    (step == Step::Resume).then(|| Event {
+        warning: false,
+        reason: "RolloutResumed".to_owned(),
+        message: "all new pods are ready and fail no longer: the rollout goes on".to_owned(),
+    })
 }
 
 /// A pod that cannot be marked works on, and replicas are not lowered by it.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    ROLLOUT_STALLED,
     controller::observed::{
         Applied, Key, LiveBudget, LiveDeployment, LiveMark, LivePod, Marked, Share, SidecarState,
         Trouble, TroubleKind, Written,
@@ -39,6 +40,8 @@ struct World {
     in_work: BTreeMap<String, u32>,
     /// What pods say that cannot be cordoned.
     untold: Option<Untold>,
+    /// The names of pods whose breakers are open.
+    broken: BTreeSet<String>,
 }
 
 /// Objects are merged, all else is replaced.
@@ -89,6 +92,13 @@ fn replicas(object: &Value) -> u32 {
         .unwrap()
 }
 
+/// Whether a Deployment is paused, and for which template by the operator.
+fn pause(object: &Value) -> (bool, Option<String>) {
+    let mark = &object["metadata"]["annotations"][ROLLOUT_STALLED];
+    let spec = &object["spec"];
+    (spec["paused"] == true, mark.as_str().map(str::to_owned))
+}
+
 impl World {
     /// A worker that was just made.
     fn new(patch: Value) -> Self {
@@ -117,6 +127,7 @@ impl World {
             seconds: 1000,
             in_work: BTreeMap::new(),
             untold: None,
+            broken: BTreeSet::new(),
         }
     }
 
@@ -203,6 +214,7 @@ impl World {
         let in_flight = self.in_work.get(&pod.name).copied().unwrap_or_default();
         let task = TaskReading {
             in_flight,
+            broken: self.broken.contains(&pod.name),
             ..TaskReading::default()
         };
         let told = self.observed.told.get(&pod.uid);
@@ -310,6 +322,7 @@ impl World {
             live.uid = "d".to_owned();
             live.owner = Some("w".to_owned());
             live.wanted = replicas(&object);
+            (live.paused, live.stalled_for) = pause(&object);
             live.generation += 1;
             let (uid, generation) = (live.uid.clone(), live.generation);
             memory.deployment.applied = Some(Applied {
@@ -1192,3 +1205,4 @@ mod cluster;
 mod drain;
 mod grace;
 mod properties;
+mod stall;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Event;
+use super::{Event, stall::STALLED};
 use crate::controller::observed::{Memory, Now};
 
 /// How long the same warning is not told again: a condition may come and go.
@@ -12,7 +12,7 @@ const WARNING_AGAIN: Duration = Duration::from_secs(600);
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// Of these warnings every word counts: each is about other pods.
-const EACH: [&str; 2] = ["DrainOverdue", "OtherPodRemoved"];
+const EACH: [&str; 3] = ["DrainOverdue", "OtherPodRemoved", STALLED];
 
 /// Leaves out what was told a while ago already. Of warnings the reason counts, since their
 /// messages hold numbers that change; of others every word.

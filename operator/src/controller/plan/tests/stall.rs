@@ -1,0 +1,649 @@
+//! Rollouts that are stopped, and what may come in between.
+
+use super::*;
+
+/// A version of the handler, four pods of it.
+fn version(n: u32) -> Value {
+    let mut patch = external(4);
+    patch["template"] =
+        json!({"spec": {"containers": [{"name": "app", "image": format!("greet:{n}")}]}});
+    patch
+}
+
+fn with(n: u32, patch: Value) -> Value {
+    let mut whole = version(n);
+    merge(&mut whole, patch);
+    whole
+}
+
+/// What the Deployment's controller and kubelets do.
+impl World {
+    /// Four pods of version 1 work.
+    fn of_version_1(patch: Value) -> Self {
+        let mut world = Self::running(4, with(1, patch));
+        for pod in &mut world.observed.pods {
+            pod.template = Some("1".to_owned());
+        }
+        world.live().newest = Some("1".to_owned());
+        world.step();
+        world
+    }
+
+    /// A round, and its plan carried out.
+    fn step(&mut self) -> Plan {
+        let plan = self.tick(0, &[1, 1, 1, 1]);
+        self.apply(plan.clone());
+        plan
+    }
+
+    /// Version 2 is applied, and its first pod is ready.
+    fn rolling(patch: Value) -> Self {
+        let mut world = Self::of_version_1(patch.clone());
+        world.edit(with(2, patch));
+        let plan = world.step();
+        assert!(plan.deployment.is_some());
+        world.surge("2");
+        world
+    }
+
+    /// The controller has made one pod of this template, which is the newest.
+    fn surge(&mut self, template: &str) {
+        let made = Some(self.now().wall);
+        self.observed.pods.push(LivePod {
+            name: format!("pod-9{template}"),
+            uid: format!("uid-9{template}"),
+            template: Some(template.to_owned()),
+            created: made,
+            ready_since: made,
+            assigned: true,
+            sidecar: SidecarState::Running,
+            ..LivePod::default()
+        });
+        self.count(template);
+    }
+
+    /// The controller has taken up what was sent; this template is the newest.
+    fn count(&mut self, newest: &str) {
+        let pods = self.observed.pods.iter().filter(|pod| !pod.terminating);
+        let templates: Vec<Option<&str>> = pods.map(|pod| pod.template.as_deref()).collect();
+        let new = templates.iter().filter(|t| **t == Some(newest)).count();
+        let (all, new) = (templates.len(), new);
+        let live = self.live();
+        live.newest = Some(newest.to_owned());
+        live.observed_generation = live.generation;
+        live.replicas = all.try_into().unwrap();
+        live.updated = new.try_into().unwrap();
+        live.ready = live.replicas;
+    }
+
+    /// Version 2 fails its tasks, and its rollout is stopped.
+    fn stopped(patch: Value) -> Self {
+        let mut world = Self::rolling(patch);
+        world.broken.insert("pod-92".to_owned());
+        let plan = world.step();
+        assert!(is_paused(&plan), "{:?}", plan.deployment);
+        world.count("2");
+        let left = world.step();
+        assert_eq!(left.deployment, None);
+        world
+    }
+
+    /// The operator ends, and another process begins.
+    fn restart(&mut self) {
+        self.observed.memory = Memory::default();
+        self.observed.told.clear();
+        self.observed.key_of_cordons = "another".to_owned();
+    }
+
+    /// The Deployment's pods are as it asks for.
+    fn all_of(&mut self, template: &str) {
+        let wanted = self.live().wanted;
+        let pods = &mut self.observed.pods;
+        pods.retain(|pod| pod.template.as_deref() == Some(template));
+        pods.truncate(wanted.try_into().unwrap());
+        for i in pods.len()..wanted.try_into().unwrap() {
+            pods.push(LivePod {
+                name: format!("pod-{template}{i}"),
+                uid: format!("uid-{template}{i}"),
+                template: Some(template.to_owned()),
+                ready_since: Some(Timestamp::UNIX_EPOCH),
+                assigned: true,
+                sidecar: SidecarState::Running,
+                ..LivePod::default()
+            });
+        }
+        self.count(template);
+    }
+}
+
+fn is_paused(plan: &Plan) -> bool {
+    let object = plan.deployment.as_ref();
+    object.is_some_and(|object| object["spec"]["paused"] == true)
+}
+
+fn image(plan: &Plan) -> &Value {
+    let object = plan.deployment.as_ref().unwrap();
+    &object["spec"]["template"]["spec"]["containers"][0]["image"]
+}
+
+fn message<'a>(plan: &'a Plan, kind: &str) -> &'a str {
+    let mut found = plan.status.conditions.iter();
+    &found.find(|c| c.type_ == kind).unwrap().message
+}
+
+fn trouble(kind: TroubleKind) -> Trouble {
+    let message = "container app: back-off".to_owned();
+    Trouble { kind, message }
+}
+
+// === it is stopped ===
+
+#[test]
+fn a_version_that_fails_its_tasks_is_stopped_and_the_old_pods_are_kept() {
+    let mut world = World::rolling(json!({}));
+    let plan = world.step();
+    assert_eq!((plan.deployment.clone(), told(&plan)), (None, vec![]));
+    assert_eq!(condition(&plan, "Ready"), ("False", "RollingOut"));
+
+    world.broken.insert("pod-92".to_owned());
+    let plan = world.tick(0, &[1, 1, 1, 1]);
+    let object = plan.deployment.as_ref().unwrap();
+    let spec = &object["spec"];
+    assert_eq!((&spec["paused"], asked(&plan)), (&json!(true), Some(4)));
+    // Else Kubernetes would remove all old pods of a worker that has one as soon as the new one
+    // counts as available.
+    assert!(spec["minReadySeconds"].as_u64().unwrap() > 86_400);
+    assert!(spec["progressDeadlineSeconds"].as_u64() > spec["minReadySeconds"].as_u64());
+    assert!(pause(object).1.is_some());
+    for kind in ["Ready", "Stalled"] {
+        assert_eq!(condition(&plan, kind).1, "RolloutStalled");
+        assert_eq!(
+            message(&plan, kind),
+            "the rollout is stopped, and 4 pods of the version before go on: \
+             apply the old spec again or a mended one, since pod-92 fails nearly every task of greet"
+        );
+    }
+    assert_eq!(condition(&plan, "Ready").0, "False");
+    assert_eq!(condition(&plan, "Stalled").0, "True");
+    assert_eq!(condition(&plan, "Reconciling").0, "False");
+    assert_eq!(told(&plan), [(true, "RolloutStalled")]);
+    assert_eq!(plan.counts.stopped, Some(Fault::Breaker));
+
+    world.apply(plan);
+    assert!(world.plan().is_empty(), "before it is taken up");
+    world.count("2");
+    for _ in 0..100 {
+        let plan = world.step();
+        assert_eq!((todo(&plan), told(&plan)), ((0, 0, None), vec![]));
+        assert_eq!(plan.counts.stopped, None, "it is one");
+        assert_eq!(condition(&plan, "Ready"), ("False", "RolloutStalled"));
+    }
+}
+
+#[test]
+fn it_is_stopped_only_where_it_is_the_version() {
+    type Change = fn(&mut World);
+    let cases: [(&str, bool, Change); 11] = [
+        ("as it is", true, |_| {}),
+        ("a pod of the old ones fails too", true, |w| {
+            w.broken.insert("pod-0".to_owned());
+        }),
+        ("half of the old ones fail too", false, |w| {
+            w.broken.extend(["pod-0", "pod-1"].map(str::to_owned));
+        }),
+        ("only old ones fail", false, |w| {
+            w.broken = BTreeSet::from(["pod-0".to_owned()]);
+        }),
+        ("old ones have not been heard of", false, |w| {
+            let pods = &mut w.observed.round.as_mut().unwrap().pods;
+            pods.retain(|uid, _| uid == "uid-92");
+        }),
+        ("what it said is old", false, |w| {
+            let pods = &mut w.observed.round.as_mut().unwrap().pods;
+            pods.get_mut("uid-92").unwrap().at = Instant::at(Duration::ZERO);
+        }),
+        ("it is on its way out", false, |w| {
+            w.pod("pod-92").terminating = true;
+        }),
+        ("there are no old ones", false, |w| {
+            for pod in &mut w.observed.pods {
+                pod.template = Some("2".to_owned());
+            }
+        }),
+        ("it is not known which is new", false, |w| {
+            w.live().newest = None;
+        }),
+        ("the last change has not been taken up", false, |w| {
+            w.live().observed_generation = 0;
+        }),
+        ("somebody else has paused it", false, |w| {
+            w.live().paused = true;
+        }),
+    ];
+    for (case, stopped, change) in cases {
+        let mut world = World::rolling(json!({}));
+        world.broken.insert("pod-92".to_owned());
+        world.read(0, &[1, 1, 1, 1]);
+        change(&mut world);
+        // Those that were changed after they said something say it now.
+        let says = world.broken.clone();
+        let pods = world.observed.pods.clone();
+        let round = world.observed.round.as_mut().unwrap();
+        for pod in pods {
+            if let Some(reading) = round.pods.get_mut(&pod.uid) {
+                let task = reading.tasks.get_mut(&queue()).unwrap();
+                task.broken = says.contains(&pod.name);
+            }
+        }
+        let plan = world.plan();
+        assert_eq!(is_paused(&plan), stopped, "{case}");
+        assert_eq!(plan.counts.stopped.is_some(), stopped, "{case}");
+        let reason = condition(&plan, "Ready").1;
+        assert_eq!(reason == "RolloutStalled", stopped, "{case}: {reason}");
+    }
+}
+
+#[test]
+fn a_version_that_does_not_get_ready_is_stopped() {
+    use TroubleKind::{ContainerConfig, CrashLoop, ImagePull, Unschedulable};
+    let late = "ReplicaSet \"greet-2\" has timed out progressing.";
+    for (kind, deadline_is_over, stopped) in [
+        // Slow is not stalled before Kubernetes says so.
+        (None, false, None),
+        (
+            None,
+            true,
+            Some(format!("has not got ready in time: {late}")),
+        ),
+        (Some(Unschedulable), false, None),
+        (
+            Some(Unschedulable),
+            true,
+            Some("has not got ready in time: container app: back-off".to_owned()),
+        ),
+        (
+            Some(CrashLoop),
+            false,
+            Some("does not get ready: container app: back-off".to_owned()),
+        ),
+        (
+            Some(ImagePull),
+            false,
+            Some("does not get ready: container app: back-off".to_owned()),
+        ),
+        (
+            Some(ContainerConfig),
+            true,
+            Some("does not get ready: container app: back-off".to_owned()),
+        ),
+    ] {
+        let mut world = World::rolling(json!({}));
+        world.pod("pod-92").ready_since = None;
+        world.pod("pod-92").trouble = kind.map(trouble);
+        world.live().stalled = deadline_is_over.then(|| late.to_owned());
+        let plan = world.step();
+        let case = format!("{kind:?} {deadline_is_over}");
+        assert_eq!(is_paused(&plan), stopped.is_some(), "{case}");
+        let Some(what) = stopped else { continue };
+        assert_eq!(condition(&plan, "Stalled"), ("True", "RolloutStalled"));
+        let message = message(&plan, "Ready");
+        assert!(
+            message.ends_with(&format!("since pod-92 {what}")),
+            "{message}"
+        );
+        assert_eq!(plan.counts.stopped, Some(Fault::NotReady), "{case}");
+    }
+
+    // The old ones have the same trouble: it is not the version.
+    let mut world = World::rolling(json!({}));
+    for pod in ["pod-92", "pod-0"] {
+        world.pod(pod).ready_since = None;
+        world.pod(pod).trouble = Some(trouble(CrashLoop));
+    }
+    let plan = world.step();
+    assert_eq!(plan.deployment, None);
+    assert_eq!(condition(&plan, "Stalled"), ("True", "CrashLoop"));
+
+    // Of the first version nothing is there that could be kept.
+    let mut world = World::of_version_1(json!({}));
+    world.pod("pod-3").ready_since = None;
+    world.pod("pod-3").trouble = Some(trouble(ImagePull));
+    world.live().stalled = Some(late.to_owned());
+    let plan = world.step();
+    assert_eq!(plan.deployment, None);
+    assert_eq!(condition(&plan, "Stalled"), ("True", "ImagePull"));
+}
+
+#[test]
+fn it_is_counted_once_where_the_api_server_does_not_take_it() {
+    let mut world = World::rolling(json!({}));
+    world.broken.insert("pod-92".to_owned());
+    let plan = world.tick(0, &[1, 1, 1, 1]);
+    assert_eq!(plan.counts.stopped, Some(Fault::Breaker));
+    world.observed.memory = plan.memory;
+    let plan = world.tick(0, &[1, 1, 1, 1]);
+    assert!(is_paused(&plan));
+    assert_eq!(plan.counts.stopped, None);
+}
+
+// === it goes on ===
+
+#[test]
+fn it_goes_on_once_all_new_pods_have_been_well_for_a_minute_without_a_break() {
+    type Break = fn(&mut World);
+    // After how many looks at it it goes on.
+    let breaks: [(&str, Break, u32); 5] = [
+        ("none", |_| {}, 4),
+        (
+            "broken again",
+            |w| w.broken.extend(["pod-92".to_owned()]),
+            13,
+        ),
+        ("unready", |w| w.pod("pod-92").ready_since = None, 13),
+        (
+            "unheard of",
+            |w| w.pod("pod-92").sidecar = SidecarState::Down,
+            13,
+        ),
+        ("unready between two looks", |_| {}, 12),
+    ];
+    for (case, break_it, expected) in breaks {
+        let mut world = World::stopped(json!({}));
+        world.broken.clear();
+        let plan = world.step();
+        assert!(message(&plan, "Ready").contains("continued once all new pods"));
+        for _ in 0..8 {
+            assert_eq!(world.step().deployment, None, "{case}");
+        }
+        let well = world.observed.pods.clone();
+        break_it(&mut world);
+        if expected == 13 {
+            for _ in 0..6 {
+                assert_eq!(world.step().deployment, None, "{case}");
+            }
+            world.broken.clear();
+            world.observed.pods = well;
+        } else if expected == 12 {
+            let now = world.now().wall;
+            world.pod("pod-92").ready_since = Some(now);
+        }
+        let mut looks = 1;
+        let mut plan = world.step();
+        while plan.deployment.is_none() && looks < 30 {
+            looks += 1;
+            plan = world.step();
+        }
+        assert_eq!(looks, expected, "{case}");
+        let spec = &plan.deployment.as_ref().unwrap()["spec"];
+        assert_eq!(
+            (spec.get("paused"), &spec["minReadySeconds"]),
+            (None, &json!(10)),
+            "{case}"
+        );
+        assert_eq!(pause(plan.deployment.as_ref().unwrap()), (false, None));
+        assert_eq!(told(&plan), [(false, "RolloutResumed")], "{case}");
+        assert_eq!(condition(&plan, "Ready"), ("False", "RollingOut"));
+        assert!(world.plan().is_empty());
+        world.all_of("2");
+        assert_eq!(condition(&world.step(), "Ready"), ("True", "Running"));
+    }
+}
+
+#[test]
+fn a_deadline_that_is_still_told_stops_it_not_again() {
+    let mut world = World::rolling(json!({}));
+    world.pod("pod-92").ready_since = None;
+    world.live().stalled = Some("too long".to_owned());
+    assert!(is_paused(&world.step()));
+    world.count("2");
+    let now = world.now().wall;
+    world.pod("pod-92").ready_since = Some(now);
+    let went_on = (0..14).find(|_| world.step().deployment.is_some());
+    assert!(went_on.is_some());
+    world.count("2");
+    for _ in 0..3 {
+        assert_eq!(world.step().deployment, None, "it runs");
+    }
+    // The next one is late, too.
+    world.pod("pod-92").ready_since = None;
+    assert!(is_paused(&world.step()));
+}
+
+#[test]
+fn somebody_who_resumes_it_is_not_stopped_again() {
+    let mut world = World::stopped(json!({}));
+    let live = world.live();
+    live.paused = false;
+    live.generation += 1;
+    let plan = world.step();
+    let object = plan.deployment.as_ref().unwrap();
+    assert_eq!(object["spec"].get("paused"), None);
+    assert!(pause(object).1.is_some(), "that it was stopped is kept");
+    assert_eq!(condition(&plan, "Ready"), ("False", "RollingOut"));
+    world.count("2");
+    world.restart();
+    for _ in 0..5 {
+        let plan = world.step();
+        assert!(!is_paused(&plan));
+        world.count("2");
+    }
+    world.all_of("2");
+    let plan = world.step();
+    assert_eq!(pause(plan.deployment.as_ref().unwrap()), (false, None));
+    world.count("2");
+    assert_eq!(world.step().deployment, None);
+}
+
+#[test]
+fn a_pause_of_somebody_elses_is_left_alone_and_told() {
+    let mut world = World::rolling(json!({}));
+    let live = world.live();
+    live.paused = true;
+    live.generation += 1;
+    let plan = world.step();
+    // What somebody changes is sent again; the pause is not in it, so that it stays.
+    let object = plan.deployment.as_ref().unwrap();
+    assert_eq!(
+        (pause(object), object["spec"].get("paused")),
+        ((false, None), None)
+    );
+    world.live().paused = true;
+    world.count("2");
+    let plan = world.step();
+    assert_eq!(plan.deployment, None);
+    assert!(message(&plan, "Ready").contains("kubectl rollout resume deployment/greet"));
+}
+
+#[test]
+fn another_operator_process_goes_on_with_it() {
+    let mut world = World::stopped(json!({}));
+    world.restart();
+    let plan = world.plan();
+    assert!(is_paused(&plan));
+    assert_eq!(plan.counts.stopped, None);
+    assert_eq!(told(&plan), []);
+    assert_eq!(condition(&plan, "Ready"), ("False", "RolloutStalled"));
+    assert!(message(&plan, "Ready").ends_with("apply the old spec again or a mended one"));
+    world.apply(plan);
+    world.count("2");
+    let plan = world.step();
+    assert!(message(&plan, "Ready").ends_with("pod-92 fails nearly every task of greet"));
+    // The spec was changed while there was no operator.
+    let mut mended = world.clone();
+    mended.restart();
+    mended.edit(version(3));
+    let plan = mended.step();
+    assert!(!is_paused(&plan) && plan.deployment.is_some());
+}
+
+// === going back, at any moment ===
+
+#[test]
+fn a_mended_spec_and_the_old_one_are_rolled_out_at_once_at_any_moment() {
+    type Moment = (&'static str, fn() -> World);
+    let moments: [Moment; 4] = [
+        ("rolling", || World::rolling(json!({}))),
+        ("stalled", || World::stopped(json!({}))),
+        ("not taken up", || {
+            let mut world = World::of_version_1(json!({}));
+            world.edit(version(2));
+            world.step();
+            world
+        }),
+        ("draining", || {
+            let mut world = World::of_version_1(json!({}));
+            world.edit(with(1, json!({"replicas": 2})));
+            assert_eq!(marked(&world.step()).len(), 2);
+            world.edit(version(2));
+            assert_eq!(world.step().deployment.map(|o| replicas(&o)), Some(4));
+            world.surge("2");
+            world
+        }),
+    ];
+    for (moment, world) in moments {
+        for to in [1, 3] {
+            let mut world = world();
+            world.edit(version(to));
+            let plan = world.step();
+            let case = format!("{moment}, to {to}");
+            assert_eq!(image(&plan), &json!(format!("greet:{to}")), "{case}");
+            let object = plan.deployment.as_ref().unwrap();
+            assert_eq!(pause(object), (false, None), "{case}");
+            assert_eq!(object["spec"]["minReadySeconds"], 10, "{case}");
+            assert_eq!(asked(&plan), Some(4), "{case}");
+            assert_eq!(condition(&plan, "Ready"), ("False", "RollingOut"), "{case}");
+            assert_eq!(condition(&plan, "Stalled").0, "False", "{case}");
+            assert!(world.plan().is_empty(), "{case}");
+            let newest = to.to_string();
+            world.all_of(&newest);
+            assert_eq!(
+                condition(&world.step(), "Ready"),
+                ("True", "Running"),
+                "{case}"
+            );
+        }
+    }
+}
+
+// === the number of pods, meanwhile ===
+
+#[test]
+fn a_stopped_rollout_is_not_lowered_and_may_be_raised() {
+    let mut world = World::stopped(json!({}));
+    world.edit(with(2, json!({"replicas": 1})));
+    for _ in 0..5 {
+        let plan = world.step();
+        assert_eq!(todo(&plan), (0, 0, None));
+        assert_eq!(condition(&plan, "Ready"), ("False", "RolloutStalled"));
+    }
+    // Not even where all old pods were deleted, and none has been made again yet.
+    world.observed.pods.retain(|pod| pod.name == "pod-92");
+    world.count("2");
+    assert_eq!(todo(&world.step()), (0, 0, None));
+
+    let mut world = World::stopped(json!({}));
+    world.edit(with(2, json!({"replicas": 7})));
+    let plan = world.step();
+    assert_eq!((asked(&plan), is_paused(&plan)), (Some(7), true));
+
+    // By itself, too: there is nothing to do for four pods.
+    let auto =
+        json!({"scaling": {"mode": "Auto", "maxWait": "30s", "minReplicas": 1}, "replicas": null});
+    let mut world = World::stopped(auto);
+    for _ in 0..20 {
+        let plan = world.tick(0, &[1, 0, 0, 0]);
+        assert_eq!(todo(&plan), (0, 0, None));
+        world.apply(plan);
+    }
+    let plan = world.tick(500, &[2, 2, 2, 2]);
+    assert_eq!((asked(&plan), is_paused(&plan)), (Some(10), true));
+}
+
+#[test]
+fn suspend_and_resume_work_while_it_rolls_is_stopped_or_drains() {
+    type Moment = (&'static str, fn() -> World);
+    let moments: [Moment; 3] = [
+        ("rolling", || World::rolling(json!({}))),
+        ("stalled", || World::stopped(json!({}))),
+        ("draining", || {
+            let mut world = World::of_version_1(json!({}));
+            world.edit(with(2, json!({"replicas": 2})));
+            world.step();
+            world.surge("2");
+            world.edit(version(2));
+            world
+        }),
+    ];
+    for (moment, world) in moments {
+        let mut world = world();
+        let there = world.observed.pods.len();
+        world.edit(with(2, json!({"suspend": true})));
+        let plan = world.step();
+        assert_eq!(marked(&plan).len(), there, "{moment}");
+        assert_eq!(asked(&plan), None, "{moment}: they work");
+
+        // It is taken back: they take tasks again, and all is as before.
+        let mut back = world.clone();
+        back.edit(version(2));
+        let plan = back.step();
+        let marks = plan.marks.iter().filter(|mark| mark.since.is_none());
+        assert_eq!(marks.count(), there, "{moment}");
+        assert_eq!(asked(&plan), None, "{moment}");
+        let reason = condition(&plan, "Ready").1;
+        let expected = if moment == "stalled" {
+            "RolloutStalled"
+        } else {
+            "RollingOut"
+        };
+        assert_eq!(reason, expected, "{moment}");
+
+        // All at once, when the last one is idle.
+        let names: Vec<String> = world.observed.pods.iter().map(|p| p.name.clone()).collect();
+        for name in &names {
+            world.ends(name);
+        }
+        let plan = world.tick(0, &[]);
+        world.apply(plan);
+        let plan = world.plan();
+        assert_eq!(asked(&plan), Some(0), "{moment}");
+        assert_eq!(
+            is_paused(&plan),
+            moment == "stalled",
+            "a pause ends with the pods"
+        );
+        world.apply(plan);
+        world.all_of("2");
+        let plan = world.tick(0, &[]);
+        let left = plan.deployment.is_some();
+        assert_eq!(left, moment == "stalled", "{moment}");
+        assert!(!is_paused(&plan), "{moment}");
+        assert_eq!(condition(&plan, "Ready"), ("True", "Suspended"), "{moment}");
+        world.apply(plan);
+        world.all_of("2");
+
+        world.edit(version(2));
+        let plan = world.tick(0, &[]);
+        assert_eq!(
+            (asked(&plan), is_paused(&plan)),
+            (Some(4), false),
+            "{moment}"
+        );
+        world.apply(plan);
+        world.all_of("2");
+        assert_eq!(
+            condition(&world.step(), "Ready"),
+            ("True", "Running"),
+            "{moment}"
+        );
+    }
+}
+
+#[test]
+fn deletion_waits_for_no_rollout() {
+    for mut world in [World::rolling(json!({})), World::stopped(json!({}))] {
+        world.observed.deleting = true;
+        world.read(0, &[1, 1, 1, 1]);
+        let plan = world.plan();
+        assert!(plan.is_empty() && plan.requeue.is_none());
+    }
+}
