@@ -12,7 +12,7 @@
 //! The mark, an annotation, says that the pause is the operator's and for which template: another
 //! operator process goes on where this one ended. A pause without it is somebody's own.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use ring::digest::{SHA256, digest};
 use scaling::Instant;
@@ -275,13 +275,15 @@ impl<'a> Look<'a> {
         for (pod, reading) in self.new_pods().filter_map(said) {
             let broken = reading.tasks.iter().filter(|(_, task)| task.broken);
             for (queue, _) in broken {
-                let old = self.old_pods().filter_map(said).map(|(_, reading)| {
+                // One that was stopped before this one may be among them.
+                let mut versions: BTreeMap<_, (usize, usize)> = BTreeMap::new();
+                for (old, reading) in self.old_pods().filter_map(said) {
+                    let (all, fail) = versions.entry(&old.template).or_default();
                     let task = reading.tasks.get(queue);
-                    task.is_some_and(|task| task.broken)
-                });
-                let old: Vec<bool> = old.collect();
-                let fail = old.iter().filter(|broken| **broken).count();
-                if 2 * fail < old.len() {
+                    *all += 1;
+                    *fail += usize::from(task.is_some_and(|task| task.broken));
+                }
+                if versions.values().any(|(all, fail)| 2 * fail < *all) {
                     let what = format!("fails nearly every task of {queue}");
                     return Some((Fault::Breaker, pod, what));
                 }

@@ -32,6 +32,10 @@ pub(super) enum Event {
     Unreachable(u8, u8),
     /// A new version is rolled out.
     Roll,
+    /// A new version is rolled out that fails all of its tasks.
+    RollBad,
+    /// The last version that works is rolled out again.
+    RollBack,
     /// The API server takes nothing for so many seconds.
     Refuse(u8),
     /// What the operator reads is so many seconds old from now on.
@@ -44,6 +48,8 @@ pub(super) struct Real {
     live: LivePod,
     version: u32,
     made: u64,
+    /// It fails all of its tasks.
+    bad: bool,
     /// Its handler looks unready while it works.
     single_threaded: bool,
     /// That it is ready, or not any more, does not show yet.
@@ -73,8 +79,18 @@ impl Real {
         at < self.cordoned_until
     }
 
+    pub(super) fn is_bad(&self) -> bool {
+        self.bad
+    }
+
+    /// It has failed enough for its breaker.
+    fn is_broken(&self, at: u64) -> bool {
+        self.bad && at > self.made + READY
+    }
+
     fn takes_tasks(&self, at: u64) -> bool {
-        at >= self.made + READY && !self.live.terminating && !self.is_cordoned(at)
+        let fails = self.bad && self.is_broken(at);
+        at >= self.made + READY && !self.live.terminating && !self.is_cordoned(at) && !fails
     }
 }
 
@@ -88,13 +104,27 @@ pub(super) struct Cluster {
     lag: usize,
     slow: u8,
     made: u32,
+    /// What is wanted, and how many there were.
     version: u32,
+    versions: u32,
+    /// Those that work.
+    good: Vec<u32>,
+    /// What was applied: the version, and when its pods count as available.
+    applied: (u32, u64),
+    /// The Deployment's newest.
+    newest: u32,
+    /// What each version is to have while the Deployment is paused.
+    sets: Option<BTreeMap<u32, usize>>,
+    /// Versions whose pods never count as available.
+    never: BTreeSet<u32>,
     work: bool,
     refuse_until: u64,
     orders: Vec<(u64, Order)>,
     pub(super) observed: Observed,
     /// Pods that were removed although they worked.
     pub(super) harmed: Vec<String>,
+    /// Pods that work and were replaced by ones that do not.
+    pub(super) replaced: Vec<String>,
     /// What is wrong with plans.
     pub(super) wrong: Vec<String>,
     keys: u32,
@@ -115,11 +145,18 @@ impl Cluster {
             slow: 0,
             made: 0,
             version: 0,
+            versions: 0,
+            good: vec![0],
+            applied: (0, 10),
+            newest: 0,
+            sets: None,
+            never: BTreeSet::new(),
             work: true,
             refuse_until: 0,
             orders: Vec::new(),
             observed,
             harmed: Vec::new(),
+            replaced: Vec::new(),
             wrong: Vec::new(),
             keys: 0,
             max_drain,
@@ -167,8 +204,16 @@ impl Cluster {
                     pod.unreachable_until = until;
                 }
             }
-            Event::Roll => {
-                self.version += 1;
+            Event::Roll | Event::RollBad => {
+                self.versions += 1;
+                self.version = self.versions;
+                if matches!(event, Event::Roll) {
+                    self.good.push(self.version);
+                }
+                self.edit();
+            }
+            Event::RollBack => {
+                self.version = self.good.last().copied().unwrap_or_default();
                 self.edit();
             }
             Event::Refuse(seconds) => self.refuse_until = self.at + u64::from(seconds),
@@ -242,10 +287,38 @@ impl Cluster {
             return;
         }
         self.slow = 0;
-        let current = self.version_of_template();
         let wanted = usize::try_from(live.wanted).unwrap();
+        if live.paused {
+            self.scale_paused(wanted);
+        } else {
+            self.roll(wanted);
+        }
         let there: Vec<usize> = self.staying().collect();
-        let old: Vec<usize> = there
+        let count = |n: usize| u32::try_from(n).unwrap();
+        let updated = there
+            .iter()
+            .filter(|&&i| self.pods[i].version == self.newest)
+            .count();
+        let ready = there
+            .iter()
+            .filter(|&&i| self.pods[i].live.ready_since.is_some())
+            .count();
+        let newest = self.newest.to_string();
+        let live = self.observed.deployment.as_mut().unwrap();
+        live.observed_generation = live.generation;
+        live.newest = Some(newest);
+        (live.replicas, live.updated, live.ready) =
+            (count(there.len()), count(updated), count(ready));
+    }
+
+    /// Surge by one; an old one goes when a new one is available.
+    fn roll(&mut self, wanted: usize) {
+        let (current, at) = (self.applied.0, self.at);
+        self.newest = current;
+        self.sets = None;
+        self.never.remove(&current);
+        let there: Vec<usize> = self.staying().collect();
+        let mut old: Vec<usize> = there
             .iter()
             .copied()
             .filter(|&i| self.pods[i].version != current)
@@ -255,19 +328,20 @@ impl Cluster {
                 self.remove(there.clone(), there.len() - wanted);
             }
         } else {
-            // Surge by one; an old one goes when a new one is ready.
-            let new_ready = there.iter().filter(|&&i| {
-                let pod = &self.pods[i];
-                // One that is only busy is ready often enough.
-                let is_ready = pod.live.ready_since.is_some() || pod.is_busy();
-                pod.version == current && is_ready
-            });
-            let new_ready = new_ready.count();
-            let keep = wanted.saturating_sub(new_ready);
+            let available = there.iter().filter(|&&i| self.is_available(i, current));
+            let keep = wanted.saturating_sub(available.count());
+            // Those that are not available go first.
+            old.sort_by_key(|&i| self.is_available(i, self.pods[i].version));
             if old.len() > keep {
                 for &i in &old[..old.len() - keep] {
+                    let works = self.works(i);
                     // Rollouts end pods that work: they end what they have.
                     self.pods[i].live.terminating = true;
+                    let left = self.staying().filter(|&i| self.works(i)).count();
+                    // Those of a rollout before may be more than are asked for.
+                    if !self.good.contains(&current) && works && left < wanted {
+                        self.replaced.push(format!("{at}: {:?}", self.pods[i]));
+                    }
                 }
             }
         }
@@ -282,41 +356,83 @@ impl Cluster {
                 self.make(current);
             }
         }
-        let there: Vec<usize> = self.staying().collect();
-        let count = |n: usize| u32::try_from(n).unwrap();
-        let updated = there
-            .iter()
-            .filter(|&&i| self.pods[i].version == current)
-            .count();
-        let ready = there
-            .iter()
-            .filter(|&&i| self.pods[i].live.ready_since.is_some())
-            .count();
-        let live = self.observed.deployment.as_mut().unwrap();
-        live.observed_generation = live.generation;
-        (live.replicas, live.updated, live.ready) =
-            (count(there.len()), count(updated), count(ready));
     }
 
-    fn version_of_template(&self) -> u32 {
-        let memory = &self.observed.memory;
-        let applied = memory.deployment.applied.as_ref().map(|applied| {
-            let spec = &applied.object["spec"]["template"]["spec"];
-            spec["initContainers"][0]["image"]
-                .as_str()
-                .unwrap()
-                .to_owned()
+    fn works(&self, i: usize) -> bool {
+        let pod = &self.pods[i];
+        !pod.bad && self.is_available(i, pod.version)
+    }
+
+    /// One that is only busy is ready often enough.
+    fn is_available(&self, i: usize, version: u32) -> bool {
+        let pod = &self.pods[i];
+        let wait = if self.never.contains(&version) {
+            u64::MAX
+        } else {
+            self.applied.1.min(10)
+        };
+        let since = pod
+            .live
+            .ready_since
+            .map(|since| since.as_second().cast_unsigned());
+        let since = since.or(pod.is_busy().then_some(pod.made + READY + 1));
+        pod.version == version && since.is_some_and(|since| self.at.saturating_sub(since) >= wait)
+    }
+
+    /// What a paused Deployment's controller does (`scale` in its `sync.go`): nothing but that its
+    /// `ReplicaSet`s share what is asked for.
+    fn scale_paused(&mut self, wanted: usize) {
+        let newest = self.newest;
+        if self.applied.1 > 10 {
+            self.never.insert(newest);
+        }
+        let mut sets = self.sets.take().unwrap_or_else(|| {
+            let mut sets = BTreeMap::new();
+            for i in self.staying() {
+                *sets.entry(self.pods[i].version).or_default() += 1;
+            }
+            sets
         });
-        let image = applied.unwrap_or_default();
-        let version = image.strip_prefix("sidecar:").and_then(|v| v.parse().ok());
-        // After a restart nothing is known to have been sent: as it was.
-        version.unwrap_or_else(|| {
-            self.pods
-                .iter()
-                .map(|pod| pod.version)
-                .max()
-                .unwrap_or_default()
-        })
+        sets.retain(|_, n| *n > 0);
+        let all: usize = sets.values().sum();
+        let available = self.staying().filter(|&i| self.is_available(i, newest));
+        let available = available.count();
+        if sets.len() < 2 {
+            let only = sets.keys().next().copied().unwrap_or(newest);
+            sets.insert(only, wanted);
+        } else if sets.get(&newest) == Some(&wanted) && available == wanted {
+            sets.retain(|version, _| *version == newest);
+        } else {
+            let allowed = match wanted {
+                0 => 0,
+                n => n + n.div_ceil(4),
+            };
+            let shares = sets.values_mut();
+            for share in shares {
+                // Rounded.
+                *share = (2 * *share * allowed + all) / (2 * all);
+            }
+            let given: usize = sets.values().sum();
+            if let Some(largest) = sets.values_mut().max() {
+                *largest = (*largest + allowed).saturating_sub(given);
+            }
+        }
+        for version in 0..=self.versions {
+            let there = self.staying().filter(|&i| self.pods[i].version == version);
+            let there: Vec<usize> = there.collect();
+            let to_have = sets.get(&version).copied().unwrap_or_default();
+            if there.len() > to_have {
+                if version != newest && wanted > 0 {
+                    self.wrong
+                        .push(format!("{}: an old pod goes, of {sets:?}", self.at));
+                }
+                self.remove(there.clone(), there.len() - to_have);
+            }
+            for _ in there.len()..to_have {
+                self.make(version);
+            }
+        }
+        self.sets = Some(sets);
     }
 
     /// As `ActivePodsWithRanks` has it.
@@ -352,6 +468,7 @@ impl Cluster {
         let live = LivePod {
             name: format!("pod-{}", self.made),
             uid: format!("uid-{}", self.made),
+            template: Some(version.to_string()),
             created: Some(wall(self.at)),
             pending: true,
             ..LivePod::default()
@@ -360,6 +477,7 @@ impl Cluster {
             live,
             version,
             made: self.at,
+            bad: !self.good.contains(&version),
             // An overdue pod is ready when it is taken: one that looks unready from that moment on,
             // before Kubernetes has moved, goes before it, and nothing spares it.
             single_threaded: self.rng.u8(..) < 80 && self.max_drain.is_none(),
@@ -492,7 +610,15 @@ impl Cluster {
             live.uid = "d".to_owned();
             live.owner = Some("w".to_owned());
             live.wanted = replicas(&object);
+            (live.paused, live.stalled_for) = pause(&object);
             live.generation += 1;
+            let spec = &object["spec"];
+            let sidecar = &spec["template"]["spec"]["initContainers"][0];
+            let version = sidecar["image"].as_str().unwrap().strip_prefix("sidecar:");
+            self.applied = (
+                version.unwrap().parse().unwrap(),
+                spec["minReadySeconds"].as_u64().unwrap(),
+            );
             memory.deployment.applied = Some(Applied {
                 object,
                 uid: live.uid.clone(),
@@ -510,7 +636,7 @@ impl Cluster {
         for pod in &mut self.pods {
             pod.unreachable_until = 0;
         }
-        self.pass(200);
+        self.pass(400);
     }
 
     pub(super) fn names(&self, those: impl Fn(&Real) -> bool) -> BTreeSet<String> {
@@ -531,6 +657,7 @@ fn says(pod: &Real, at: u64) -> PodReading {
     let in_flight = u32::try_from(pod.tasks.len()).unwrap();
     let task = TaskReading {
         in_flight,
+        broken: pod.is_broken(at),
         ..TaskReading::default()
     };
     PodReading {

@@ -13,6 +13,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (0..7u8).prop_map(Event::Delete),
         1 => (0..9u8, 1..90u8).prop_map(|(i, seconds)| Event::Unreachable(i, seconds)),
         1 => Just(Event::Roll),
+        1 => Just(Event::RollBad),
+        1 => Just(Event::RollBack),
         1 => (1..40u8).prop_map(Event::Refuse),
         1 => (0..3u8).prop_map(Event::Lag),
     ]
@@ -24,6 +26,21 @@ fn quiet_event() -> impl Strategy<Value = Event> {
         3 => (1..40u8).prop_map(Event::Pass),
         2 => (0..7u8).prop_map(Event::Want),
         1 => any::<bool>().prop_map(Event::Work),
+    ]
+}
+
+/// A version that does not work is rolled out, and much else happens. What is written arrives.
+fn bad_rollout_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (1..40u8).prop_map(Event::Pass),
+        3 => Just(Event::RollBad),
+        2 => Just(Event::RollBack),
+        1 => Just(Event::Roll),
+        2 => (0..7u8).prop_map(Event::Want),
+        1 => any::<bool>().prop_map(Event::Work),
+        1 => Just(Event::Restart),
+        1 => (0..7u8).prop_map(Event::Delete),
+        1 => (0..3u8).prop_map(Event::Lag),
     ]
 }
 
@@ -50,7 +67,8 @@ proptest! {
         prop_assert_eq!(&cluster.harmed, &Vec::<String>::new());
         prop_assert_eq!(&cluster.wrong, &Vec::<String>::new());
 
-        // In the end there are as many as are wanted, and nobody is to go or cordoned.
+        // In the end, of a version that works, there are as many as are wanted, and nobody is to go or cordoned.
+        cluster.happen(Event::RollBack);
         cluster.settle();
         prop_assert_eq!(&cluster.harmed, &Vec::<String>::new());
         let there = cluster.names(|pod| !pod.is_leaving());
@@ -72,10 +90,38 @@ proptest! {
             cluster.happen(event);
             cluster.pass(1);
         }
+        cluster.happen(Event::RollBack);
         cluster.settle();
         prop_assert_eq!(&cluster.harmed, &Vec::<String>::new());
         let there = cluster.names(|pod| !pod.is_leaving());
         prop_assert_eq!(there.len(), usize::try_from(cluster.want).unwrap());
+    }
+
+    #[test]
+    fn no_pod_that_works_is_replaced_by_one_that_does_not(
+        seed: u64,
+        want in 1..6u32,
+        events in vec(bad_rollout_event(), 1..40),
+    ) {
+        let mut cluster = Cluster::new(seed, want, None);
+        cluster.pass(60);
+        for event in events {
+            cluster.happen(event);
+            cluster.pass(1);
+        }
+        prop_assert_eq!(&cluster.replaced, &Vec::<String>::new());
+        prop_assert_eq!(&cluster.harmed, &Vec::<String>::new());
+        prop_assert_eq!(&cluster.wrong, &Vec::<String>::new());
+
+        // The old spec is always a way out.
+        cluster.happen(Event::RollBack);
+        cluster.settle();
+        prop_assert_eq!(&cluster.replaced, &Vec::<String>::new());
+        let there = cluster.names(|pod| !pod.is_leaving() && !pod.is_bad());
+        prop_assert_eq!(there.len(), usize::try_from(cluster.want).unwrap(), "{:?}", cluster.pods);
+        prop_assert!(cluster.names(Real::is_bad).is_empty());
+        let live = cluster.observed.deployment.as_ref().unwrap();
+        prop_assert_eq!((live.paused, &live.stalled_for), (false, &None));
     }
 
     #[test]
