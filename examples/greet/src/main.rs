@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `PORT` | where it listens; the operator sets it | 8080 |
 //! | `GREET_MILLIS` | how long a greeting takes, so that scaling shows | 200 |
+//! | `GREET_FAIL` | 1: each greeting fails (500), as that of a version that does not work | 0 |
 //! | `GREET_LEDGER_URL` | another greeter's `/ledger`, which is told of each greeting | none |
 //!
 //! `POST /` takes a task. `GET /ledger` lists the greetings, as often as each was given: a line has
@@ -43,6 +44,7 @@ struct Input {
 #[derive(Clone)]
 struct Greeter {
     takes: Duration,
+    fails: bool,
     host: String,
     ledger: Arc<Mutex<String>>,
     elsewhere: Option<String>,
@@ -53,6 +55,10 @@ async fn greet(
     State(greeter): State<Greeter>,
     Json(task): Json<Task>,
 ) -> (StatusCode, Json<Value>) {
+    if greeter.fails {
+        let error = json!({"error": "GREET_FAIL is set: every greeting fails"});
+        return (StatusCode::INTERNAL_SERVER_ERROR, Json(error));
+    }
     let Some(name) = task.input_data.name else {
         let error = json!({"error": "the task's input has no `name`"});
         return (StatusCode::UNPROCESSABLE_ENTITY, Json(error));
@@ -137,6 +143,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = number("PORT", 8080)?;
     let greeter = Greeter {
         takes: Duration::from_millis(number("GREET_MILLIS", 200)?.into()),
+        fails: number("GREET_FAIL", 0)? != 0,
         host: env::var("HOSTNAME").unwrap_or_else(|_| "greeter".to_owned()),
         ledger: Arc::default(),
         elsewhere: env::var("GREET_LEDGER_URL").ok(),

@@ -55,6 +55,16 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
+    /// How many were started.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     /// How many have ended, in whatever way.
     pub fn ended(&self) -> Result<usize> {
         let mut ended = 0;
@@ -97,17 +107,7 @@ impl<'a> Load<'a> {
         let mut outcome = Outcome::default();
         for (n, id) in self.ids.iter().enumerate() {
             let w = self.get(id, true)?;
-            if w.status != WorkflowStatus::Completed {
-                outcome.wrong.push(format!(
-                    "{id} is {:?}: {:?}",
-                    w.status, w.reason_for_incompletion
-                ));
-            }
-            if w.output != expected(n) {
-                outcome
-                    .wrong
-                    .push(format!("{id} has the output {:?}", w.output));
-            }
+            outcome.wrong.extend(wrong(id, &w, &expected(n)));
             if w.tasks.len() != 1 {
                 outcome
                     .wrong
@@ -127,8 +127,31 @@ impl<'a> Load<'a> {
         Ok(outcome)
     }
 
+    /// Reads every workflow: each must be COMPLETED with the output that `expected` gives its
+    /// number, however often its task was tried. What is not, one sentence each.
+    pub fn wrong(&self, expected: impl Fn(usize) -> Map<String, Value>) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for (n, id) in self.ids.iter().enumerate() {
+            all.extend(wrong(id, &self.get(id, false)?, &expected(n)));
+        }
+        Ok(all)
+    }
+
     fn get(&self, id: &str, tasks: bool) -> Result<Workflow> {
         let client: &Client = &self.bed.conductor;
         Ok(self.bed.wait(client.get_workflow(id, tasks))?)
     }
+}
+
+/// What is wrong with how a workflow ended.
+fn wrong(id: &str, w: &Workflow, expected: &Map<String, Value>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if w.status != WorkflowStatus::Completed {
+        let why = &w.reason_for_incompletion;
+        wrong.push(format!("{id} is {:?}: {why:?}", w.status));
+    }
+    if w.output != *expected {
+        wrong.push(format!("{id} has the output {:?}", w.output));
+    }
+    wrong
 }

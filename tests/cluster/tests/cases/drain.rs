@@ -33,7 +33,7 @@ fn scale_downs() -> Result<u32> {
 
 /// Follows the worker's pods: of each its name, when its deletion is to be over, and the grace
 /// period that the API server has added to the time of the deletion.
-fn follow(bed: &Bed) -> Result<Follow> {
+pub(super) fn follow(bed: &Bed) -> Result<Follow> {
     let line = "jsonpath={.metadata.name} {.metadata.deletionTimestamp} {.metadata.deletionGracePeriodSeconds}{\"\\n\"}";
     let selector = "conductor-oss.org/worker=greet";
     bed.follow(&[
@@ -42,7 +42,7 @@ fn follow(bed: &Bed) -> Result<Follow> {
 }
 
 /// When pods were deleted, in seconds since 1970.
-fn deleted(printed: &str) -> Result<BTreeMap<String, i64>> {
+pub(super) fn deleted(printed: &str) -> Result<BTreeMap<String, i64>> {
     let mut deleted = BTreeMap::new();
     for line in printed.lines() {
         if let [pod, ends, grace] = line.split_whitespace().collect::<Vec<_>>()[..] {

@@ -7,6 +7,7 @@ mod drain;
 mod eviction;
 mod install;
 mod refused;
+mod rollout;
 mod work;
 
 /// A case by its name.
@@ -63,6 +64,10 @@ pub(crate) const ALL: &[Case] = &[
     (
         "a_budget_of_the_users_takes_the_place_of_the_operators",
         eviction::a_budget_of_the_users_takes_the_place_of_the_operators,
+    ),
+    (
+        "a_version_that_fails_its_tasks_is_stopped_and_the_old_one_goes_on",
+        rollout::a_version_that_fails_its_tasks_is_stopped_and_the_old_one_goes_on,
     ),
     (
         "deletion_leaves_nothing_behind",

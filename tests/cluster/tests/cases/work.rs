@@ -187,10 +187,17 @@ pub(super) fn ledger(bed: &Bed) -> Result<Vec<Written>> {
 
 /// A version of the greeter that takes so many milliseconds and writes to this ledger.
 pub(super) fn greet_in(bed: &Bed, millis: u32, ledger: &str) -> Result<()> {
-    let env = json!([
-        {"name": "GREET_MILLIS", "value": millis.to_string()},
-        {"name": "GREET_LEDGER_URL", "value": ledger},
-    ]);
+    greet_as(bed, millis, ledger, &[])
+}
+
+/// The same, with more of its environment.
+pub(super) fn greet_as(bed: &Bed, millis: u32, ledger: &str, more: &[(&str, &str)]) -> Result<()> {
+    let millis = millis.to_string();
+    let env = [("GREET_MILLIS", &*millis), ("GREET_LEDGER_URL", ledger)];
+    let env = env.iter().chain(more);
+    let env: Vec<Value> = env
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect();
     let patch =
         json!([{"op": "add", "path": "/spec/template/spec/containers/0/env", "value": env}]);
     bed.kubectl(&[
