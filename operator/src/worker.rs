@@ -6,6 +6,7 @@
 mod connection;
 mod duration;
 mod env;
+mod fingerprint;
 mod schedule;
 mod template;
 
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 pub use connection::Connection;
 pub use duration::{parse_duration, write_duration};
 pub use env::{CORDON_MOUNT, MOUNT, SPOOL_MOUNT, cordon_volume, local_api};
+pub use fingerprint::fingerprint;
 pub use schedule::{Floor, Schedule};
 
 /// D/W where only `drainWithin` is written.
@@ -60,6 +62,8 @@ pub struct Worker {
     pub grace: Duration,
     /// The user's pod template, as written.
     pub template: Map<String, Value>,
+    /// Another one where the user has changed something that pods are made from.
+    pub fingerprint: String,
 }
 
 /// A task type to work off.
@@ -199,6 +203,7 @@ impl Worker {
             template,
         } = spec;
         let connection = connection::parse(connection.as_ref(), defaults)?;
+        let fingerprint = fingerprint::of_spec(spec, &connection);
         if !(1..=1000).contains(concurrency) {
             return Err(InvalidSpec::new(
                 "concurrency",
@@ -226,6 +231,7 @@ impl Worker {
             suspend: *suspend,
             grace,
             template: template.0.clone(),
+            fingerprint,
         })
     }
 
