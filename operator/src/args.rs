@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroUsize,
     process::ExitCode,
     sync::{
         Arc,
@@ -22,7 +23,7 @@ use runtime::{
 use tokio::net::TcpListener;
 
 use crate::{
-    controller::{self, Settings},
+    controller::{self, Settings, SidecarUpgrades},
     metrics::Metrics,
     sampling::Pace,
     worker::{Defaults, parse_duration},
@@ -67,6 +68,23 @@ struct RunArgs {
         value_name = "POLICY"
     )]
     sidecar_image_pull_policy: String,
+    /// When running pods get the sidecar of a new operator
+    #[arg(
+        long,
+        help = "When running pods get the sidecar of a new operator: OnNextRollout (when a change replaces them anyway) or Staged (some workers after others)",
+        env = "SIDECAR_UPGRADES",
+        default_value = "OnNextRollout",
+        value_name = "POLICY"
+    )]
+    sidecar_upgrades: String,
+    /// With Staged: how many workers' pods are replaced at a time
+    #[arg(
+        long,
+        env = "SIDECAR_UPGRADES_AT_ONCE",
+        default_value = "1",
+        value_name = "WORKERS"
+    )]
+    sidecar_upgrades_at_once: String,
     /// The only namespace to look at; empty for all
     #[arg(
         long,
@@ -130,6 +148,7 @@ struct Meant {
     namespace: Option<String>,
     defaults: Defaults,
     pace: Pace,
+    sidecar_upgrades: SidecarUpgrades,
     listen: SocketAddr,
     log_level: String,
     log_format: LogFormat,
@@ -196,6 +215,8 @@ impl Meant {
             default_conductor_url,
             sidecar_image,
             sidecar_image_pull_policy,
+            sidecar_upgrades,
+            sidecar_upgrades_at_once,
             watch_namespace,
             tick,
             conductor_requests_per_second,
@@ -226,6 +247,7 @@ impl Meant {
         if !["Always", "IfNotPresent", "Never"].contains(&sidecar_image_pull_policy.as_str()) {
             return Err(field.bad(format!("is {sidecar_image_pull_policy:?}")));
         }
+        let sidecar_upgrades = read_upgrades(&sidecar_upgrades, &sidecar_upgrades_at_once)?;
         let field = Field("--tick", "TICK", "a duration from 1s to 5m, such as 5s");
         let tick = parse_duration(&tick)
             .filter(|t| (Duration::from_secs(1)..=Duration::from_secs(300)).contains(t))
@@ -266,10 +288,31 @@ impl Meant {
                 sidecar_image_pull_policy,
             },
             pace,
+            sidecar_upgrades,
             listen,
             log_level,
             log_format,
         })
+    }
+}
+
+fn read_upgrades(policy: &str, at_once: &str) -> Result<SidecarUpgrades, BadValue> {
+    let at_once: NonZeroUsize = Field(
+        "--sidecar-upgrades-at-once",
+        "SIDECAR_UPGRADES_AT_ONCE",
+        "a number of workers, at least 1",
+    )
+    .read(at_once, str::parse)?;
+    match policy {
+        "OnNextRollout" => Ok(SidecarUpgrades::OnNextRollout),
+        "Staged" => Ok(SidecarUpgrades::Staged {
+            at_once: at_once.get(),
+        }),
+        other => {
+            let (flag, env) = ("--sidecar-upgrades", "SIDECAR_UPGRADES");
+            let field = Field(flag, env, "OnNextRollout or Staged");
+            Err(field.bad(format!("is {other:?}")))
+        }
     }
 }
 
@@ -319,6 +362,7 @@ async fn serve(meant: Meant) -> anyhow::Result<()> {
         namespace,
         defaults,
         pace,
+        sidecar_upgrades,
         listen,
         log_level: _,
         log_format: _,
@@ -337,6 +381,7 @@ async fn serve(meant: Meant) -> anyhow::Result<()> {
         namespace,
         defaults,
         pace,
+        sidecar_upgrades,
         instance: instance(),
     };
 
@@ -395,6 +440,7 @@ mod tests {
             whole_pools: 50,
         };
         assert_eq!(meant.pace, pace);
+        assert_eq!(meant.sidecar_upgrades, SidecarUpgrades::OnNextRollout);
         assert_eq!(meant.namespace, None);
         assert_eq!(meant.defaults.conductor_url, None);
         assert_eq!(meant.listen.port(), 8080);
@@ -417,6 +463,11 @@ mod tests {
                 "CONDUCTOR_REQUESTS_PER_SECOND) is \"0\"; write a number from 0.1 to 100000",
             ),
             ("--scrapes-per-second=NaN", "such as 10"),
+            (
+                "--sidecar-upgrades=staged",
+                "--sidecar-upgrades (SIDECAR_UPGRADES) is \"staged\"; write OnNextRollout or Staged",
+            ),
+            ("--sidecar-upgrades-at-once=0", "at least 1"),
             ("--scrape-whole-pools=-1", "a number of pods, such as 50"),
             ("--listen=8080", "0.0.0.0:8080"),
             ("--log-level=loud", "LOG_LEVEL"),
@@ -431,6 +482,17 @@ mod tests {
                 .unwrap_err()
                 .contains("--sidecar-image (SIDECAR_IMAGE) is missing")
         );
+    }
+
+    #[test]
+    fn upgrades_may_be_staged() {
+        let meant = |args: &[&str]| {
+            let args = [&["--sidecar-image=s", "--sidecar-upgrades=Staged"], args].concat();
+            given(&args).unwrap().sidecar_upgrades
+        };
+        assert_eq!(meant(&[]), SidecarUpgrades::Staged { at_once: 1 });
+        let three = meant(&["--sidecar-upgrades-at-once=3"]);
+        assert_eq!(three, SidecarUpgrades::Staged { at_once: 3 });
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod backoff;
 mod observe;
 pub mod observed;
 pub mod plan;
+mod turns;
 
 use std::{
     collections::HashMap,
@@ -28,7 +29,7 @@ use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        apps::v1::{Deployment, ReplicaSet},
+        apps::v1::ReplicaSet,
         core::v1::{Node, Pod},
         policy::v1::PodDisruptionBudget,
     },
@@ -46,7 +47,11 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use self::observed::{Key, Memory};
+pub use self::turns::SidecarUpgrades;
+use self::{
+    observed::{Key, Memory},
+    turns::Turns,
+};
 use crate::{
     WORKER_LABEL,
     clock::Clock,
@@ -55,7 +60,7 @@ use crate::{
     metrics::{Metrics, Outcome},
     references::References,
     sampling::{Pace, Sampling},
-    stores::{Guarded, Stores, key_of, labelled},
+    stores::{Guarded, RawDeployment, Stores, key_of, labelled},
     worker::Defaults,
 };
 
@@ -80,6 +85,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// How often queues and pods are looked at, and how much is asked.
     pub pace: Pace,
+    /// When pods get another sidecar though the user has changed nothing.
+    pub sidecar_upgrades: SidecarUpgrades,
     /// The operator's own name, for events.
     pub instance: String,
 }
@@ -91,6 +98,7 @@ pub(crate) struct Context {
     sampling: Arc<Sampling>,
     cordons: Arc<Cordons>,
     metrics: Metrics,
+    turns: Turns,
     clock: Clock,
     tick: Duration,
     instance: String,
@@ -114,6 +122,7 @@ pub async fn run(
         namespace,
         defaults,
         pace,
+        sidecar_upgrades,
         instance,
     } = settings;
     let (stores, writers) = Stores::new(defaults);
@@ -135,6 +144,7 @@ pub async fn run(
         sampling: sampling.clone(),
         cordons: cordons.clone(),
         metrics,
+        turns: Turns::new(sidecar_upgrades),
         clock,
         tick: pace.tick,
         instance,
@@ -153,7 +163,7 @@ pub async fn run(
     let watching = async {
         tokio::join!(
             watched.watch::<Guarded>(writers.workers, all.clone(), key_of, None),
-            watched.watch::<Deployment>(writers.deployments, ours.clone(), labelled, None),
+            watched.watch::<RawDeployment>(writers.deployments, ours.clone(), labelled, None),
             watched.watch::<Pod>(writers.pods, ours, labelled, None),
             // The others are looked for at each tick: no worker is woken for them.
             watched.watch::<PodDisruptionBudget>(writers.budgets, all, labelled, Some(NO_BUDGETS)),
@@ -351,6 +361,8 @@ async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action
     let observed = observe::observe(&context, &object)?;
     let plan = plan::plan(&observed, context.clock.now());
     context.metrics.note(&observed, &plan, context.clock.now());
+    let upgrades = context.turns.note(&observed.key, plan.upgrade.clone());
+    context.metrics.upgrades(upgrades);
     let result = apply::apply(&context, &observed.key, &observed.uid, plan).await;
     timer.observe_duration();
     if result.is_ok() {
@@ -392,6 +404,7 @@ impl Context {
         self.stores.forget_gone();
         self.sampling.forget_gone();
         self.cordons.forget_gone();
+        self.turns.forget_gone(has);
         self.metrics.forget_gone(has);
     }
 

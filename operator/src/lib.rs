@@ -40,6 +40,15 @@ pub const CORDON_KEY: &str = "conductor-oss.org/cordon-key";
 
 /// The annotation of a Deployment whose rollout the operator has stopped: the template that it was.
 pub const ROLLOUT_STALLED: &str = "conductor-oss.org/rollout-stalled";
+/// The annotation of a Deployment with the fingerprint of what the user decided about its pods.
+pub const SPEC_HASH: &str = "conductor-oss.org/spec-hash";
+
+/// The annotation of a Deployment with the fingerprint of the pod template as it was rendered.
+pub const TEMPLATE_HASH: &str = "conductor-oss.org/template-hash";
+
+/// The annotation of a Deployment that says since when its pods are given another sidecar for no
+/// change of the user's.
+pub const SIDECAR_UPGRADE: &str = "conductor-oss.org/sidecar-upgrade-since";
 
 /// What the operator writes its fields as.
 pub const FIELD_MANAGER: &str = "conductor-worker-operator";

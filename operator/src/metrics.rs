@@ -44,6 +44,17 @@ impl Outcome {
     }
 }
 
+/// How far the upgrade of a worker's sidecar has come.
+const UPGRADES: [&str; 3] = ["behind", "under_way", "failed"];
+
+fn upgrades_gauge() -> prometheus::Result<IntGaugeVec> {
+    let opts = Opts::new(
+        "conductor_worker_sidecar_upgrades",
+        "Workers whose pods have another sidecar than this operator adds (behind), are given it in their turn (under_way), or do not get ready with it, so that no other is begun (failed).",
+    );
+    IntGaugeVec::new(opts, &["state"])
+}
+
 /// The metrics. Clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -59,6 +70,7 @@ pub struct Metrics {
     others_removed: IntCounter,
     stalled: IntGaugeVec,
     stopped: IntCounterVec,
+    upgrades: IntGaugeVec,
     queue: IntGaugeVec,
     sample_age: GaugeVec,
     terms: TermGauges,
@@ -136,6 +148,7 @@ impl Metrics {
                 ),
                 &["because"],
             )?,
+            upgrades: upgrades_gauge()?,
             queue: IntGaugeVec::new(
                 opts(
                     "queue_size",
@@ -154,6 +167,7 @@ impl Metrics {
             series: Arc::default(),
         };
         metrics.start_at_zero();
+        metrics.upgrades([0; 3]);
         for collector in metrics.all() {
             registry.register(collector)?;
         }
@@ -183,7 +197,7 @@ impl Metrics {
         }
     }
 
-    fn collectors(&self) -> [Box<dyn Collector>; 13] {
+    fn collectors(&self) -> [Box<dyn Collector>; 14] {
         [
             Box::new(self.reconciles.clone()),
             Box::new(self.reconcile_seconds.clone()),
@@ -196,6 +210,7 @@ impl Metrics {
             Box::new(self.others_removed.clone()),
             Box::new(self.stalled.clone()),
             Box::new(self.stopped.clone()),
+            Box::new(self.upgrades.clone()),
             Box::new(self.queue.clone()),
             Box::new(self.sample_age.clone()),
         ]
@@ -214,6 +229,14 @@ impl Metrics {
     pub fn told(&self, action: Action, result: &str) {
         let action = action.to_string();
         self.told.with_label_values(&[&*action, result]).inc();
+    }
+
+    /// How many workers' sidecars are behind, under way and failed.
+    pub fn upgrades(&self, counts: [usize; 3]) {
+        for (state, count) in UPGRADES.into_iter().zip(counts) {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.upgrades.with_label_values(&[state]).set(count);
+        }
     }
 
     /// A plan was made.

@@ -9,7 +9,7 @@ use api::ConductorWorker;
 use futures::FutureExt;
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, ReplicaSet},
+        apps::v1::{Deployment, DeploymentStatus, ReplicaSet},
         core::v1::{Node, Pod},
         policy::v1::PodDisruptionBudget,
     },
@@ -20,6 +20,8 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::reflector::{self, ObjectRef, Store, store::Writer},
 };
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::{
     WORKER_LABEL,
@@ -30,13 +32,41 @@ use crate::{
 /// A worker, or what is wrong with its form: one bad object must not stop the watch.
 pub type Guarded = DeserializeGuard<ConductorWorker>;
 
+/// A Deployment with its pod template as the API server has it: the library's own type loses the
+/// fields of newer versions of Kubernetes, and what is applied without them would replace pods.
+#[derive(Debug, Clone, Default, Deserialize, Resource)]
+#[resource(inherit = "Deployment")]
+pub struct RawDeployment {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// What it is to be.
+    pub spec: RawDeploymentSpec,
+    /// What its controller says.
+    pub status: Option<DeploymentStatus>,
+}
+
+/// What a Deployment is to be, as far as it is read.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct RawDeploymentSpec {
+    /// How many pods.
+    pub replicas: Option<i32>,
+    /// The pod template.
+    #[serde(deserialize_with = "in_arc")]
+    pub template: Arc<Value>,
+}
+
+/// It is handed on at each reconcile.
+fn in_arc<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Value>, D::Error> {
+    Value::deserialize(from).map(Arc::new)
+}
+
 /// The objects that are watched.
 #[derive(Debug)]
 pub struct Stores {
     /// The workers.
     pub workers: Store<Guarded>,
     /// The Deployments with the worker's label.
-    pub deployments: Store<Deployment>,
+    pub deployments: Store<RawDeployment>,
     /// The `ReplicaSet`s with the worker's label; none where they may not be read.
     pub replica_sets: Store<PartialObjectMeta<ReplicaSet>>,
     /// The pods with the worker's label.
@@ -54,7 +84,7 @@ pub struct Writers {
     /// The workers.
     pub workers: Writer<Guarded>,
     /// The Deployments.
-    pub deployments: Writer<Deployment>,
+    pub deployments: Writer<RawDeployment>,
     /// The `ReplicaSet`s.
     pub replica_sets: Writer<PartialObjectMeta<ReplicaSet>>,
     /// The pods.
@@ -132,7 +162,7 @@ impl Stores {
     }
 
     /// The Deployment of a worker's name.
-    pub fn deployment(&self, key: &Key) -> Option<Arc<Deployment>> {
+    pub fn deployment(&self, key: &Key) -> Option<Arc<RawDeployment>> {
         self.deployments
             .get(&ObjectRef::new(&key.name).within(&key.namespace))
     }

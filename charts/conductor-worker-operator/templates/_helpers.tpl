@@ -62,7 +62,7 @@ what to write instead.
 {{- if not (regexMatch (printf "(?i)^%s(,%s)*$" $level $level) .Values.log.level) }}
 {{- fail (printf "log.level is %q: write error, warn, info, debug or trace, or one per target as in info,hyper=warn" .Values.log.level) }}
 {{- end }}
-{{- $set := dict "DEFAULT_CONDUCTOR_URL" "defaultConnection.url" "SIDECAR_IMAGE" "sidecar.image" "SIDECAR_IMAGE_PULL_POLICY" "sidecar.image.pullPolicy" "WATCH_NAMESPACE" "watchNamespace" "TICK" "tick" "CONDUCTOR_REQUESTS_PER_SECOND" "sampling.requestsPerSecond" "SCRAPES_PER_SECOND" "sampling.scrapesPerSecond" "SCRAPE_WHOLE_POOLS" "sampling.wholePools" "LOG_LEVEL" "log.level" "LOG_FORMAT" "log.format" "LISTEN" "" }}
+{{- $set := dict "DEFAULT_CONDUCTOR_URL" "defaultConnection.url" "SIDECAR_IMAGE" "sidecar.image" "SIDECAR_IMAGE_PULL_POLICY" "sidecar.image.pullPolicy" "SIDECAR_UPGRADES" "sidecar.upgrades.policy" "SIDECAR_UPGRADES_AT_ONCE" "sidecar.upgrades.atOnce" "WATCH_NAMESPACE" "watchNamespace" "TICK" "tick" "CONDUCTOR_REQUESTS_PER_SECOND" "sampling.requestsPerSecond" "SCRAPES_PER_SECOND" "sampling.scrapesPerSecond" "SCRAPE_WHOLE_POOLS" "sampling.wholePools" "LOG_LEVEL" "log.level" "LOG_FORMAT" "log.format" "LISTEN" "" }}
 {{- range .Values.extraEnv }}
 {{- if hasKey $set .name }}
 {{- fail (printf "extraEnv sets %s, which this chart sets itself: %s" .name (get $set .name | empty | ternary "the probes and monitors rely on it" (printf "use %s" (get $set .name)))) }}

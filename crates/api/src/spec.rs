@@ -54,6 +54,7 @@ const HANDLER_PRE_STOP: &str = "has(self.handler) && has(self.handler.container)
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready, or why not"),
     printcolumn(name = "Max", type_ = "integer", json_path = ".spec.scaling.maxReplicas", description = "Most pods", priority = 1),
     printcolumn(name = "Scaling", type_ = "string", json_path = ".status.scaling.reason", description = "What decided the number of pods", priority = 1),
+    printcolumn(name = "Sidecar", type_ = "string", json_path = ".status.sidecarImage", description = "The sidecar's image in the newest pods", priority = 1),
     printcolumn(name = "Connection", type_ = "string", json_path = ".status.connection", description = "Conductor's address", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 52").message("the name must have at most 52 characters, so that its pods' names fit; write a shorter one"),

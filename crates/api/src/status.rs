@@ -41,6 +41,11 @@ pub struct ConductorWorkerStatus {
     #[serde(default)]
     pub in_flight: u32,
 
+    /// The sidecar's image in the newest pods; the operator's own may be newer (condition
+    /// `SidecarBehind`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecar_image: Option<String>,
+
     /// The address of Conductor's API that is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
@@ -56,7 +61,8 @@ pub struct ConductorWorkerStatus {
 
     /// `Ready`, `Reconciling`, `Stalled`, `MetricsAvailable`, `ConnectionHealthy`, `ScalingLimited`
     /// and, only where they are true, `QueueShared`, `ForeignPollers`, `DomainIdleFallsBack`,
-    /// `GraceTooShort`, `ForeignDisruptionBudget` and `DisruptionBudgetRefused`.
+    /// `GraceTooShort`, `ForeignDisruptionBudget`, `DisruptionBudgetRefused`, `SidecarBehind` and
+    /// `SidecarUpgradeFailed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

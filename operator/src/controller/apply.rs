@@ -61,6 +61,7 @@ pub(super) async fn apply(
         write_status,
         mut events,
         counts,
+        upgrade: _,
         mut memory,
         requeue,
     } = plan;

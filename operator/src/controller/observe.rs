@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use api::SIDECAR_CONTAINER;
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::Deployment,
     core::v1::{ContainerState, ContainerStatus, Pod, PodStatus},
     policy::v1::PodDisruptionBudget,
 };
@@ -14,14 +13,15 @@ use kube::{Resource, api::ObjectMeta};
 use super::{
     Context,
     observed::{
-        Key, LiveBudget, LiveDeployment, LiveMark, LivePod, Observed, SidecarState, Trouble,
-        TroubleKind,
+        Key, LiveBudget, LiveDeployment, LiveMark, LivePod, Observed, Origin, SidecarState,
+        Trouble, TroubleKind,
     },
 };
 use crate::{
-    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, ROLLOUT_STALLED,
+    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, ROLLOUT_STALLED, SIDECAR_UPGRADE, SPEC_HASH,
+    TEMPLATE_HASH,
     error::Error,
-    stores::{Guarded, deletion_cost, key_of, template_of},
+    stores::{Guarded, RawDeployment, deletion_cost, key_of, template_of},
 };
 
 /// All that a plan for this worker is made from.
@@ -58,16 +58,18 @@ pub(super) fn observe(context: &Context, object: &Guarded) -> Result<Observed, E
         pods,
         round,
         shared,
+        turn: context.turns.offer(&key, &context.stores),
         memory: context.memory(&key),
         tick: context.tick,
         key,
     })
 }
 
-fn deployment(live: &Deployment) -> LiveDeployment {
+fn deployment(live: &RawDeployment) -> LiveDeployment {
     let meta = &live.metadata;
-    let spec = live.spec.clone().unwrap_or_default();
+    let spec = &live.spec;
     let status = live.status.clone().unwrap_or_default();
+    let annotation = |name| meta.annotations.as_ref()?.get(name).cloned();
     let count = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
     let condition = |kind: &str, is: &str| {
         let found = status
@@ -94,8 +96,14 @@ fn deployment(live: &Deployment) -> LiveDeployment {
             .filter(|(reason, _)| reason == "ProgressDeadlineExceeded")
             .map(|(_, message)| message),
         paused: spec.paused.unwrap_or_default(),
-        stalled_for: annotation(meta, ROLLOUT_STALLED).cloned(),
+        stalled_for: annotation(ROLLOUT_STALLED),
         newest: None,
+        origin: Origin {
+            spec: annotation(SPEC_HASH),
+            template: annotation(TEMPLATE_HASH),
+            upgrade_since: annotation(SIDECAR_UPGRADE),
+        },
+        template: spec.template.clone(),
     }
 }
 
@@ -258,6 +266,8 @@ fn container_trouble(container: &ContainerStatus) -> Option<Trouble> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -349,14 +359,18 @@ mod tests {
 
     #[test]
     fn a_deployment_is_read() {
-        let read: Deployment = serde_json::from_value(json!({
+        let template = json!({"spec": {"containers": [], "fieldOfATimeToCome": {"a": [1]}}});
+        let read: RawDeployment = serde_json::from_value(json!({
             "metadata": {
-                "uid": "d", "generation": 3, "annotations": {ROLLOUT_STALLED: "t"},
+                "uid": "d", "generation": 3,
+                "annotations": {
+                    SPEC_HASH: "s", TEMPLATE_HASH: "t", SIDECAR_UPGRADE: "u", ROLLOUT_STALLED: "r", "other": "o",
+                },
                 "ownerReferences": [
                     {"apiVersion": "v", "kind": "k", "name": "n", "uid": "w", "controller": true},
                 ],
             },
-            "spec": {"replicas": 2, "paused": true, "selector": {}, "template": {}},
+            "spec": {"replicas": 2, "paused": true, "selector": {}, "template": template},
             "status": {
                 "observedGeneration": 2, "replicas": 3, "updatedReplicas": 1, "readyReplicas": 2,
                 "conditions": [
@@ -377,8 +391,15 @@ mod tests {
             failure: None,
             stalled: Some("too long".to_owned()),
             paused: true,
-            stalled_for: Some("t".to_owned()),
+            stalled_for: Some("r".to_owned()),
             newest: None,
+            origin: Origin {
+                spec: Some("s".to_owned()),
+                template: Some("t".to_owned()),
+                upgrade_since: Some("u".to_owned()),
+            },
+            // As it is: applied anew it must change nothing.
+            template: Arc::new(template),
         };
         assert_eq!(deployment(&read), expected);
     }

@@ -15,7 +15,7 @@ use runtime::cordon::Action;
 use scaling::{Decision, Instant, State};
 use serde_json::Value;
 
-use super::plan::{Event, grace::Longest, rate::Starts, stall::Stalled};
+use super::plan::{Event, Turn, grace::Longest, rate::Starts, stall::Stalled};
 use crate::{cordons::Told, sampling::Round, worker::Worker};
 
 /// Which worker.
@@ -71,6 +71,8 @@ pub struct Observed {
     pub told: BTreeMap<String, Told>,
     /// The key that this operator cordons by.
     pub key_of_cordons: String,
+    /// Whether it may be given another sidecar now.
+    pub turn: Turn,
     /// What was remembered.
     pub memory: Memory,
     /// The time between two rounds.
@@ -117,6 +119,22 @@ pub struct LiveDeployment {
     pub stalled_for: Option<String>,
     /// The newest template, as its pods have it; none while it is not known.
     pub newest: Option<String>,
+    /// What it says of where its pod template comes from.
+    pub origin: Origin,
+    /// Its pod template as the API server has it.
+    pub template: Arc<Value>,
+}
+
+/// What a Deployment says of where its pod template comes from; nothing where an operator made it
+/// that did not say so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The fingerprint of what the user had decided.
+    pub spec: Option<String>,
+    /// The fingerprint of the template as it was rendered.
+    pub template: Option<String>,
+    /// Since when it is rolled out without a change of the user's.
+    pub upgrade_since: Option<String>,
 }
 
 /// A `PodDisruptionBudget`, as far as it matters here.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Observed ─> scale ──> pods that are to work, State ─> drain ─> replicas, marks, orders
-//!          ─> deployment(worker, replicas) ──> apply it? (changed, or changed by others)
+//!          ─> deployment(worker) ─> upgrade: as it is rendered, or with the template that is there
+//!                                   ──> apply it? (changed, or changed by others)
 //!          ─> status ──> write it? (changed; measurements once a minute)
 //! ```
 //!
@@ -27,6 +28,7 @@ pub(super) mod stall;
 mod status;
 mod tell;
 mod told;
+mod upgrade;
 mod victims;
 
 use std::time::Duration;
@@ -35,8 +37,14 @@ use api::ConductorWorkerStatus;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-pub use self::{budget::BudgetStep, deployment::deployment, stall::Fault, victims::Because};
 use self::{rollout::Rollout, stall::Step};
+pub use self::{
+    budget::BudgetStep,
+    deployment::deployment,
+    stall::Fault,
+    upgrade::{Standing, Turn, turn},
+    victims::Because,
+};
 use super::observed::{Memory, Now, Observed, Sent};
 use crate::cordons::Order;
 
@@ -62,6 +70,8 @@ pub struct Plan {
     pub events: Vec<Event>,
     /// What is to be counted.
     pub counts: Counts,
+    /// How far the upgrade of the sidecar has come.
+    pub upgrade: Standing,
     /// What is to be remembered.
     pub memory: Memory,
     /// When to look again if nothing happens before.
@@ -139,7 +149,8 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         }
     };
 
-    let mut object = deployment(&observed.key, &observed.uid, worker, 0);
+    let rendered = deployment(&observed.key, &observed.uid, worker, 0);
+    let (mut object, upgrade) = upgrade::choose(observed, worker, &memory, rendered, now);
     let rollout = Rollout::of(observed, &memory, &object);
     let step = stall::step(observed, rollout, &mut memory, &object, now);
     step.edit(&mut object);
@@ -156,7 +167,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
     let live = live.map(|live| (&*live.uid, live.generation));
     let apply = is_due(live, &mut memory.deployment, &object, now) && !owned_by_another;
     let budget = budget::budget(observed, worker, &mut memory, &object, now);
-    let status = status::status(
+    let mut status = status::status(
         observed,
         worker,
         &scaled,
@@ -172,6 +183,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
             ..finish(observed, memory, status, Vec::new(), now)
         };
     }
+    let standing = upgrade.tell(&mut status, observed, &memory, now);
     let is_refused = memory.deployment.refused.is_some() && !apply;
     let mut events = if is_refused {
         Vec::new()
@@ -179,6 +191,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         tell::events(&scaled)
     };
     events.extend(tell::resumed(step));
+    events.extend(upgrade.event().filter(|_| !is_refused));
     events.extend(tell::unmarked(&memory));
     let drained = scaled.drained;
     Plan {
@@ -201,6 +214,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         }),
         marks: drained.marks,
         orders: drained.orders,
+        upgrade: standing,
         ..finish(observed, memory, status, events, now)
     }
 }
@@ -210,6 +224,7 @@ fn nothing(observed: &Observed, memory: Memory) -> Plan {
         marks: Vec::new(),
         orders: Vec::new(),
         counts: Counts::default(),
+        upgrade: Standing::default(),
         deployment: None,
         budget: None,
         status: observed.status.clone(),

@@ -94,7 +94,7 @@ impl Step {
             return;
         }
         let template = fingerprint(&object["spec"]["template"]);
-        object["metadata"]["annotations"] = json!({ROLLOUT_STALLED: template});
+        object["metadata"]["annotations"][ROLLOUT_STALLED] = json!(template);
         if self.is_held() {
             let spec = &mut object["spec"];
             spec["paused"] = json!(true);

@@ -19,6 +19,7 @@ use super::{
     readable::{self, Failing, wall},
     scale::Scaled,
     stall,
+    upgrade,
 };
 use crate::{
     DRAINING_LABEL, WORKER_LABEL,
@@ -107,6 +108,7 @@ pub(super) fn warnings(last: &ConductorWorkerStatus, new: &ConductorWorkerStatus
         ("ConnectionHealthy", "False"),
         ("MetricsAvailable", "False"),
         (grace::TOO_SHORT, "True"),
+        (upgrade::FAILED, "True"),
     ];
     let mut events: Vec<Event> = Vec::new();
     for (kind, status) in bad {

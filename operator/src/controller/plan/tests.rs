@@ -15,8 +15,8 @@ use super::*;
 use crate::{
     ROLLOUT_STALLED,
     controller::observed::{
-        Applied, Key, LiveBudget, LiveDeployment, LiveMark, LivePod, Marked, Share, SidecarState,
-        Trouble, TroubleKind, Written,
+        Applied, Key, LiveBudget, LiveDeployment, LiveMark, LivePod, Marked, Origin, Refused,
+        Share, SidecarState, Trouble, TroubleKind, Written,
     },
     cordons::{Told, Untold},
     sampling::{
@@ -57,6 +57,11 @@ fn merge(into: &mut Value, patch: Value) {
 }
 
 fn worker(patch: Value) -> Worker {
+    worker_of("sidecar:1", patch)
+}
+
+/// As an operator reads it whose own sidecar this is.
+fn worker_of(sidecar: &str, patch: Value) -> Worker {
     let mut spec = json!({
         "tasks": [{"name": "greet"}],
         "concurrency": 2,
@@ -66,7 +71,7 @@ fn worker(patch: Value) -> Worker {
     merge(&mut spec, patch);
     let defaults = Defaults {
         conductor_url: Some(ApiBase::parse("http://conductor:8080/api").unwrap()),
-        sidecar_image: "sidecar:1".to_owned(),
+        sidecar_image: sidecar.to_owned(),
         sidecar_image_pull_policy: "IfNotPresent".to_owned(),
     };
     Worker::parse(&serde_json::from_value(spec).unwrap(), &defaults).unwrap()
@@ -99,6 +104,30 @@ fn pause(object: &Value) -> (bool, Option<String>) {
     (spec["paused"] == true, mark.as_str().map(str::to_owned))
 }
 
+impl LiveDeployment {
+    /// What the API server makes of it.
+    fn take(&mut self, object: &Value) {
+        // Of metadata alone no new generation is made.
+        let wanted = replicas(object);
+        let template = &object["spec"]["template"];
+        let (paused, stalled_for) = pause(object);
+        if (self.wanted, self.paused, &*self.template) != (wanted, paused, template) {
+            self.generation += 1;
+        }
+        (self.wanted, self.paused, self.stalled_for) = (wanted, paused, stalled_for);
+        self.template = Arc::new(template.clone());
+        let annotation = |name| {
+            let value = object["metadata"]["annotations"][name].as_str();
+            value.map(str::to_owned)
+        };
+        self.origin = Origin {
+            spec: annotation(crate::SPEC_HASH),
+            template: annotation(crate::TEMPLATE_HASH),
+            upgrade_since: annotation(crate::SIDECAR_UPGRADE),
+        };
+    }
+}
+
 impl World {
     /// A worker that was just made.
     fn new(patch: Value) -> Self {
@@ -119,6 +148,7 @@ impl World {
             shared: BTreeMap::new(),
             told: BTreeMap::new(),
             key_of_cordons: "key".to_owned(),
+            turn: Turn::default(),
             memory: Memory::default(),
             tick: Duration::from_secs(TICK),
         };
@@ -134,7 +164,8 @@ impl World {
     /// One that has run for a while with so many ready pods, `pod-0` the oldest.
     fn running(pods: u32, patch: Value) -> Self {
         let mut world = Self::new(patch);
-        let object = deployment(&world.observed.key, "w", world.worker(), pods);
+        let mut object = world.plan().deployment.unwrap();
+        object["spec"]["replicas"] = json!(pods);
         let mut plan = nothing(&world.observed, world.plan().memory);
         plan.deployment = Some(object);
         plan.budget = world.plan().budget;
@@ -321,9 +352,7 @@ impl World {
             let live = self.observed.deployment.get_or_insert_default();
             live.uid = "d".to_owned();
             live.owner = Some("w".to_owned());
-            live.wanted = replicas(&object);
-            (live.paused, live.stalled_for) = pause(&object);
-            live.generation += 1;
+            live.take(&object);
             let (uid, generation) = (live.uid.clone(), live.generation);
             memory.deployment.applied = Some(Applied {
                 object,
@@ -1206,3 +1235,4 @@ mod drain;
 mod grace;
 mod properties;
 mod stall;
+mod upgrade;

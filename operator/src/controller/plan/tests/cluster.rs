@@ -609,9 +609,7 @@ impl Cluster {
             let live = self.observed.deployment.get_or_insert_default();
             live.uid = "d".to_owned();
             live.owner = Some("w".to_owned());
-            live.wanted = replicas(&object);
-            (live.paused, live.stalled_for) = pause(&object);
-            live.generation += 1;
+            live.take(&object);
             let spec = &object["spec"];
             let sidecar = &spec["template"]["spec"]["initContainers"][0];
             let version = sidecar["image"].as_str().unwrap().strip_prefix("sidecar:");

@@ -1,0 +1,452 @@
+//! Whether pods get the sidecar as this operator adds it, or keep what another operator gave them.
+//!
+//! ```text
+//! what the user decided has changed ────────────────> rendered anew
+//! only what the operator adds has ─┬─ no pods, or none that could be harmed ─> rendered anew
+//!                                  ├─ policy Staged, and its turn ──> rendered anew, marked
+//!                                  └─ else ──> the template stays as it is
+//! ```
+//!
+//! All of it is in the Deployment's annotations, written together with its template: an operator
+//! that is killed at any point has a successor that goes on.
+
+mod turn;
+
+use api::{ConductorWorkerStatus, SIDECAR_CONTAINER};
+use serde_json::{Map, Value, json};
+
+pub use self::turn::{Standing, Turn, turn};
+use super::{
+    Event,
+    conditions::{Conditions, Tri, written},
+    scale::current,
+    status,
+};
+use crate::{
+    SIDECAR_UPGRADE, SPEC_HASH, TEMPLATE_HASH,
+    controller::observed::{
+        Key, LiveDeployment, LivePod, Memory, Now, Observed, Origin, TroubleKind,
+    },
+    worker::{Worker, fingerprint},
+};
+
+/// There while the pods have another sidecar than this operator adds.
+const BEHIND: &str = "SidecarBehind";
+
+/// There while pods with another sidecar do not get ready; an event, too.
+pub(super) const FAILED: &str = "SidecarUpgradeFailed";
+
+/// What it says where a Deployment was not made from the spec: that was refused, or not looked at.
+const NOT_MADE: [&str; 3] = ["InvalidSpec", "DeploymentRefused", "DeploymentExists"];
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    state: State,
+    /// The sidecar's image in the template that was there.
+    before: Option<String>,
+    /// The one that this operator adds.
+    own: String,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The pods have, or get, what this operator adds.
+    Current,
+    /// They keep what they have.
+    Kept(Waits),
+    /// They get it for no change of the user's.
+    Begins,
+    /// They are getting it.
+    GoesOn,
+    /// They have got it.
+    Ended,
+}
+
+/// What it waits for.
+#[derive(Debug)]
+enum Waits {
+    Rollout,
+    Turn,
+    Ready,
+    Halt { by: Key, why: String },
+}
+
+/// The template that is there, as it was sent last or as it is read.
+struct There<'a> {
+    origin: Origin,
+    template: &'a Value,
+}
+
+/// The Deployment to have, but for its replicas; `rendered` is it as this operator makes it.
+pub(super) fn choose(
+    observed: &Observed,
+    worker: &Worker,
+    memory: &Memory,
+    mut rendered: Value,
+    now: Now,
+) -> (Value, Upgrade) {
+    let hash = fingerprint(&rendered["spec"]["template"]);
+    let there = There::of(observed, memory);
+    let there = there.map(|there| there.adopted(observed, worker, &rendered, &hash));
+    let image_there = there.as_ref().and_then(|there| image(there.template));
+    let upgrade = |state| Upgrade {
+        state,
+        before: image_there.map(str::to_owned),
+        own: image(&rendered["spec"]["template"])
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    let made_from_this = there.filter(|t| t.origin.spec.as_ref() == Some(&worker.fingerprint));
+    let (upgrade, since) = match &made_from_this {
+        None => (upgrade(State::Current), None),
+        Some(there) if there.origin.template.as_ref() == Some(&hash) => {
+            match &there.origin.upgrade_since {
+                None => (upgrade(State::Current), None),
+                Some(_) if is_over(observed, memory) => (upgrade(State::Ended), None),
+                Some(since) => (upgrade(State::GoesOn), Some(since.clone())),
+            }
+        }
+        Some(there) => match begins(observed, memory, there, &hash, now) {
+            Ok(None) => (upgrade(State::Current), None),
+            Ok(Some(since)) => {
+                let is_new = there.origin.upgrade_since.is_none();
+                let state = if is_new { State::Begins } else { State::GoesOn };
+                (upgrade(state), Some(since))
+            }
+            Err(waits) => {
+                let kept = upgrade(State::Kept(waits));
+                rendered["spec"]["template"] = kept_template(there.template);
+                let origin = &there.origin;
+                return (annotated(rendered, origin), kept);
+            }
+        },
+    };
+    let origin = Origin {
+        spec: Some(worker.fingerprint.clone()),
+        template: Some(hash),
+        upgrade_since: since,
+    };
+    (annotated(rendered, &origin), upgrade)
+}
+
+/// Whether pods are given this operator's sidecar now though the user has changed nothing, and
+/// since when that is under way where it counts.
+fn begins(
+    observed: &Observed,
+    memory: &Memory,
+    there: &There<'_>,
+    hash: &str,
+    now: Now,
+) -> Result<Option<String>, Waits> {
+    if let Some(since) = &there.origin.upgrade_since
+        && !is_over(observed, memory)
+    {
+        // Pods are being replaced anyway, and what they are replaced by may be what was wrong.
+        return Ok(Some(since.clone()));
+    }
+    let knows_of_no_halt = !matches!(observed.turn, Turn::Unknown | Turn::Halted { .. });
+    if is_without_pods(observed, memory) && knows_of_no_halt || is_stuck(observed) {
+        return Ok(None);
+    }
+    match &observed.turn {
+        Turn::Never => Err(Waits::Rollout),
+        Turn::Unknown | Turn::Later => Err(Waits::Turn),
+        Turn::Halted { by, why } => Err(Waits::Halt {
+            by: by.clone(),
+            why: why.clone(),
+        }),
+        Turn::Now => match refused(memory, hash) {
+            // The same again: when it is sent again is decided elsewhere.
+            Some(since) => Ok(Some(since)),
+            None if is_well(observed, memory, now) => Ok(Some(written(now.wall))),
+            None => Err(Waits::Ready),
+        },
+    }
+}
+
+impl<'a> There<'a> {
+    fn of(observed: &'a Observed, memory: &'a Memory) -> Option<Self> {
+        let live = observed.deployment.as_ref()?;
+        // What is read may be older than what was sent, and may be someone else's change.
+        let sent = memory.deployment.applied.as_ref();
+        Some(match sent.filter(|sent| sent.uid == live.uid) {
+            Some(sent) => Self {
+                origin: origin(&sent.object),
+                template: &sent.object["spec"]["template"],
+            },
+            None => Self {
+                origin: live.origin.clone(),
+                template: &live.template,
+            },
+        })
+    }
+
+    /// An operator that wrote no fingerprints made it of the same spec, if its status says so. That
+    /// of the template is known only where the same is made of it now.
+    fn adopted(
+        mut self,
+        observed: &Observed,
+        worker: &Worker,
+        rendered: &Value,
+        hash: &str,
+    ) -> Self {
+        let status = &observed.status;
+        let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+        let is_made = ready.is_some_and(|ready| !NOT_MADE.contains(&&*ready.reason))
+            && status.observed_generation == Some(observed.generation)
+            && status.connection == Some(worker.connection.to_string());
+        if self.origin == Origin::default() && is_made {
+            self.origin.spec = Some(worker.fingerprint.clone());
+            let is_same = holds(self.template, &rendered["spec"]["template"]);
+            self.origin.template = is_same.then(|| hash.to_owned());
+        }
+        self
+    }
+}
+
+/// Whether what is there has all that is wanted; what it has besides are the API server's defaults.
+fn holds(there: &Value, wanted: &Value) -> bool {
+    match (there, wanted) {
+        (Value::Object(there), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(name, wanted)| holds(there.get(name).unwrap_or(&Value::Null), wanted)),
+        (Value::Array(there), Value::Array(wanted)) => {
+            let mut pairs = there.iter().zip(wanted);
+            there.len() == wanted.len() && pairs.all(|(there, wanted)| holds(there, wanted))
+        }
+        // Empty ones are not kept by the API server.
+        (Value::Null, Value::Object(wanted)) => wanted.is_empty(),
+        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
+        (there, wanted) => there == wanted,
+    }
+}
+
+fn origin(object: &Value) -> Origin {
+    let annotations = &object["metadata"]["annotations"];
+    let text = |name| annotations[name].as_str().map(str::to_owned);
+    Origin {
+        spec: text(SPEC_HASH),
+        template: text(TEMPLATE_HASH),
+        upgrade_since: text(SIDECAR_UPGRADE),
+    }
+}
+
+fn annotated(mut object: Value, origin: &Origin) -> Value {
+    let annotations = [
+        (SPEC_HASH, &origin.spec),
+        (TEMPLATE_HASH, &origin.template),
+        (SIDECAR_UPGRADE, &origin.upgrade_since),
+    ];
+    let annotations = annotations.into_iter();
+    let known = annotations.filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let known: Map<String, Value> = known
+        .map(|(name, value)| (name.to_owned(), json!(value)))
+        .collect();
+    object["metadata"]["annotations"] = Value::Object(known);
+    object
+}
+
+/// The template as it is there. That it was made at no time is what Kubernetes before 1.34 writes
+/// where nothing is meant; nobody is to own that.
+fn kept_template(there: &Value) -> Value {
+    let mut template = there.clone();
+    if let Some(metadata) = template["metadata"].as_object_mut() {
+        let made = metadata.get("creationTimestamp");
+        if made.is_some_and(Value::is_null) {
+            metadata.remove("creationTimestamp");
+        }
+    }
+    template
+}
+
+/// The sidecar's image in a template.
+fn image(template: &Value) -> Option<&str> {
+    let containers = template["spec"]["initContainers"].as_array()?;
+    let sidecar = containers.iter().find(|c| c["name"] == SIDECAR_CONTAINER)?;
+    sidecar["image"].as_str()
+}
+
+/// Since when an upgrade to this template is to be under way that the API server refused.
+fn refused(memory: &Memory, hash: &str) -> Option<String> {
+    let refused = memory.deployment.refused.as_ref()?;
+    let Origin {
+        template,
+        upgrade_since,
+        ..
+    } = origin(&refused.object);
+    upgrade_since.filter(|_| template.as_deref() == Some(hash))
+}
+
+// === how the worker is ===
+
+fn staying(observed: &Observed) -> impl Iterator<Item = &LivePod> {
+    observed.pods.iter().filter(|pod| !pod.terminating)
+}
+
+fn is_without_pods(observed: &Observed, memory: &Memory) -> bool {
+    current(observed, memory) == Some(0) && staying(observed).next().is_none()
+}
+
+/// Its controller has taken up what was sent last, and pods of one template are there alone.
+fn is_settled(live: &LiveDeployment, memory: &Memory) -> bool {
+    let sent = memory.deployment.applied.as_ref();
+    let sent = sent.filter(|sent| sent.uid == live.uid);
+    live.observed_generation >= live.generation
+        && sent.is_none_or(|sent| sent.generation <= live.generation)
+        && live.updated >= live.replicas
+}
+
+/// New pods have replaced the old ones, and take work.
+fn is_over(observed: &Observed, memory: &Memory) -> bool {
+    let is_settled = observed
+        .deployment
+        .as_ref()
+        .is_some_and(|live| is_settled(live, memory));
+    let works = staying(observed).any(|pod| pod.ready_since.is_some());
+    is_settled && (works || is_without_pods(observed, memory))
+}
+
+/// Pods do not get ready that would get the sidecar of another operator, and there is nothing that
+/// works to be kept: neither by a rollout, which goes on with what this operator adds, nor by pods.
+fn is_stuck(observed: &Observed) -> bool {
+    let Some(live) = &observed.deployment else {
+        return false;
+    };
+    // A node may come.
+    let fails = |pod: &LivePod| {
+        let trouble = pod.trouble.as_ref();
+        trouble.is_some_and(|trouble| trouble.kind != TroubleKind::Unschedulable)
+    };
+    let fails = live.stalled.is_some() || staying(observed).any(fails);
+    let none_works = staying(observed).all(|pod| pod.ready_since.is_none());
+    fails && (live.updated < live.replicas || none_works)
+}
+
+/// Nothing else is under way, and pods get ready: what fails then is most likely the upgrade.
+fn is_well(observed: &Observed, memory: &Memory, now: Now) -> bool {
+    let last = status::last(observed, memory, now);
+    let is = |kind: &str, status: &str| {
+        let mut conditions = last.conditions.iter();
+        conditions.any(|c| c.type_ == kind && c.status == status)
+    };
+    let is_settled = observed
+        .deployment
+        .as_ref()
+        .is_some_and(|live| is_settled(live, memory));
+    is_settled && is("Ready", "True") && !is("Reconciling", "True") && !is("Stalled", "True")
+}
+
+// === what is said ===
+
+impl Upgrade {
+    /// Says in the status which sidecar runs, and what an upgrade waits for.
+    pub(super) fn tell(
+        &self,
+        status: &mut ConductorWorkerStatus,
+        observed: &Observed,
+        memory: &Memory,
+        now: Now,
+    ) -> Standing {
+        let is_refused = memory.deployment.refused.is_some();
+        status.sidecar_image = match self.state {
+            State::Kept(_) => self.before.clone(),
+            _ if is_refused => self.before.clone(),
+            _ => Some(self.own.clone()),
+        };
+        let last = status::last(observed, memory, now);
+        let mut conditions = Conditions::after(&last.conditions, observed.generation, now.wall);
+        let standing = match &self.state {
+            State::Current | State::Ended => Standing::Current,
+            State::Kept(waits) => {
+                let message = format!("{}: {}", self.difference(), waits.words());
+                conditions.set(BEHIND, Tri::True, waits.reason(), message);
+                Standing::Behind
+            }
+            State::Begins | State::GoesOn => match stalled(status) {
+                None => Standing::UnderWay,
+                Some(why) => {
+                    let message = format!(
+                        "the pods do not get ready with the sidecar {}, so that no other worker gets it: {why}",
+                        self.own
+                    );
+                    conditions.set(FAILED, Tri::True, FAILED, message);
+                    Standing::Failed {
+                        why: why.to_owned(),
+                    }
+                }
+            },
+        };
+        status.conditions.extend(conditions.done());
+        standing
+    }
+
+    /// What happens to the pods that nobody has asked for.
+    pub(super) fn event(&self) -> Option<Event> {
+        let own = &self.own;
+        let before = self.before.as_ref().filter(|before| *before != own);
+        let which = match before {
+            Some(before) => format!("the sidecar {before} is replaced by {own}"),
+            None => format!("the sidecar {own} is added as this version of the operator does"),
+        };
+        let (reason, message) = match self.state {
+            State::Begins => (
+                "SidecarUpgrade",
+                format!("{which}: pods are replaced in turn"),
+            ),
+            State::Ended => (
+                "SidecarUpgraded",
+                format!("all pods have the sidecar {own}"),
+            ),
+            State::Current | State::Kept(_) | State::GoesOn => return None,
+        };
+        Some(Event {
+            warning: false,
+            reason: reason.to_owned(),
+            message,
+        })
+    }
+
+    fn difference(&self) -> String {
+        let own = &self.own;
+        match &self.before {
+            Some(before) if before != own => {
+                format!("the pods have the sidecar {before}, and this operator adds {own}")
+            }
+            _ => format!(
+                "the pods have the sidecar {own} as another version of the operator adds it"
+            ),
+        }
+    }
+}
+
+impl Waits {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Rollout => "WaitsForRollout",
+            Self::Turn => "WaitsForTurn",
+            Self::Ready => "WaitsUntilReady",
+            Self::Halt { .. } => "UpgradesHalted",
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Rollout => {
+                "it comes with the next change of the spec that replaces pods, or when there are none".to_owned()
+            }
+            Self::Turn => "it comes when it is this worker's turn".to_owned(),
+            Self::Ready => "it comes when the worker is ready and nothing is rolled out".to_owned(),
+            Self::Halt { by, why } => {
+                format!("it comes when {by} is ready, whose pods do not get ready with it: {why}")
+            }
+        }
+    }
+}
+
+/// Why pods do not get ready, where that will not pass by itself.
+fn stalled(status: &ConductorWorkerStatus) -> Option<&str> {
+    let mut conditions = status.conditions.iter();
+    let stalled = conditions.find(|c| c.type_ == "Stalled" && c.status == "True")?;
+    Some(&stalled.message)
+}
