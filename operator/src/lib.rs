@@ -40,6 +40,11 @@ pub const CORDON_KEY: &str = "conductor-oss.org/cordon-key";
 
 /// The annotation of a Deployment whose rollout the operator has stopped: the template that it was.
 pub const ROLLOUT_STALLED: &str = "conductor-oss.org/rollout-stalled";
+
+/// The annotation of a pod that says which of its annotations for node autoscalers the operator
+/// wrote, by their names.
+pub const LONG_TASK_HINTS: &str = "conductor-oss.org/long-task-hints";
+
 /// The annotation of a Deployment with the fingerprint of what the user decided about its pods.
 pub const SPEC_HASH: &str = "conductor-oss.org/spec-hash";
 

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use super::{
     Context,
     observed::{Applied, Key, Marked, Memory, Refused, Sent, Written},
-    plan::{BudgetStep, Event, Mark, Plan},
+    plan::{BudgetStep, Event, Hint, Mark, Plan, SentHint},
 };
 use crate::{
     CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, FIELD_MANAGER,
@@ -55,6 +55,7 @@ pub(super) async fn apply(
     let Plan {
         marks,
         orders,
+        hints,
         deployment,
         budget,
         status,
@@ -89,11 +90,12 @@ pub(super) async fn apply(
         Ok(refused)
     }
     .await;
-    // Last, and by itself: nothing else waits for it.
+    // Last, and each by itself: nothing else waits for them.
     let budgeted = match budget {
         Some(step) => change_budget(context, key, step, &mut memory.budget).await,
         None => Ok(false),
     };
+    let hinted = patch_hints(context, key, hints, &mut memory).await;
     let is_written = matches!(written, Ok(false));
     if !is_written {
         // What they tell has not happened yet.
@@ -109,6 +111,7 @@ pub(super) async fn apply(
         tell(context, key, uid, event).await;
     }
     let refused = refused || budgeted?;
+    hinted?;
     Ok(match requeue {
         _ if refused => Action::requeue(SOON),
         Some(after) => Action::requeue(after),
@@ -298,18 +301,59 @@ async fn patch_mark(pods: &Api<Pod>, mark: &Mark) -> Result<(), kube::Error> {
             CORDON_KEY: key,
         },
     }});
+    patch_pod(pods, pod, patch).await
+}
+
+async fn patch_pod(pods: &Api<Pod>, name: &str, patch: Value) -> Result<(), kube::Error> {
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     };
     match pods
-        .patch_metadata(pod, &params, &Patch::Merge(patch))
+        .patch_metadata(name, &params, &Patch::Merge(patch))
         .await
     {
         Ok(_) => Ok(()),
         Err(error) if is_gone(&error) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// All at once; those that succeed are remembered also where another fails, and so are those that
+/// are refused: all else goes on.
+async fn patch_hints(
+    context: &Context,
+    key: &Key,
+    hints: Vec<Hint>,
+    memory: &mut Memory,
+) -> Result<(), Error> {
+    let pods: Api<Pod> = api_of(context, key);
+    let mut patched = stream::iter(hints)
+        .map(async |hint| {
+            // With its UID, so that nothing is written on another pod that got the name.
+            let patch = json!({"metadata": {"uid": hint.uid, "annotations": hint.annotations}});
+            let result = patch_pod(&pods, &hint.pod, patch).await;
+            (hint, result)
+        })
+        .buffer_unordered(AT_ONCE);
+    let mut failed = Ok(());
+    while let Some((hint, result)) = patched.next().await {
+        let refused = result.is_err();
+        if let Err(error) = result {
+            let Some(message) = refusal(&error) else {
+                failed = Err(Error::in_("writing hints for node autoscalers")(error));
+                continue;
+            };
+            tracing::warn!(worker = %key, pod = hint.pod, message, "hints for node autoscalers were refused");
+        }
+        let sent = SentHint {
+            on: hint.on != refused,
+            refused,
+            at: context.clock.now().clock,
+        };
+        memory.hinting.sent.insert(hint.uid, sent);
+    }
+    failed
 }
 
 async fn patch_status(

@@ -13,13 +13,14 @@ use kube::{Resource, api::ObjectMeta};
 use super::{
     Context,
     observed::{
-        Key, LiveBudget, LiveDeployment, LiveMark, LivePod, Observed, Origin, SidecarState,
-        Trouble, TroubleKind,
+        Key, LiveBudget, LiveDeployment, LiveHints, LiveMark, LivePod, Observed, Origin,
+        SidecarState, Trouble, TroubleKind,
     },
+    plan::HINTS,
 };
 use crate::{
-    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, ROLLOUT_STALLED, SIDECAR_UPGRADE, SPEC_HASH,
-    TEMPLATE_HASH,
+    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, LONG_TASK_HINTS, ROLLOUT_STALLED, SIDECAR_UPGRADE,
+    SPEC_HASH, TEMPLATE_HASH,
     error::Error,
     stores::{Guarded, RawDeployment, deletion_cost, key_of, template_of},
 };
@@ -162,6 +163,7 @@ fn pod(pod: &Pod) -> LivePod {
         sidecar: sidecar(pod),
         terminating: meta.deletion_timestamp.is_some(),
         mark: mark(pod),
+        hints: hints(meta),
         trouble: trouble(pod),
     }
 }
@@ -176,6 +178,19 @@ fn mark(pod: &Pod) -> LiveMark {
             .is_some_and(|labels| labels.contains_key(DRAINING_LABEL)),
         cost: deletion_cost(pod).unwrap_or_default(),
         key: annotation(meta, CORDON_KEY).cloned(),
+    }
+}
+
+fn hints(meta: &ObjectMeta) -> LiveHints {
+    let annotation = |name| meta.annotations.as_ref()?.get(name);
+    let own = annotation(LONG_TASK_HINTS).map_or("", String::as_str);
+    let own = own.split(',').filter(|name| !name.is_empty());
+    LiveHints {
+        there: HINTS
+            .iter()
+            .filter_map(|(name, _)| Some(((*name).to_owned(), annotation(name)?.clone())))
+            .collect(),
+        own: own.map(str::to_owned).collect(),
     }
 }
 
@@ -338,6 +353,21 @@ mod tests {
             assert_eq!(read.sidecar, expected, "{name} {state} {last_state}");
             assert!(read.pending && !read.assigned && read.mark == LiveMark::default());
         }
+    }
+
+    #[test]
+    fn hints_for_autoscalers_are_read_with_who_wrote_them() {
+        let [(first, _), (second, _)] = HINTS;
+        let read: Pod = serde_json::from_value(json!({"metadata": {"annotations": {
+            first: "false", second: "maybe", LONG_TASK_HINTS: first, "other": "o",
+        }}}))
+        .unwrap();
+        let there = [(first, "false"), (second, "maybe")];
+        let expected = LiveHints {
+            there: there.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            own: vec![first.to_owned()],
+        };
+        assert_eq!(pod(&read).hints, expected);
     }
 
     #[test]

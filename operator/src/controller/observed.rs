@@ -15,7 +15,7 @@ use runtime::cordon::Action;
 use scaling::{Decision, Instant, State};
 use serde_json::Value;
 
-use super::plan::{Event, Turn, grace::Longest, rate::Starts, stall::Stalled};
+use super::plan::{Event, Hinting, Turn, grace::Longest, rate::Starts, stall::Stalled};
 use crate::{cordons::Told, sampling::Round, worker::Worker};
 
 /// Which worker.
@@ -181,8 +181,19 @@ pub struct LivePod {
     pub terminating: bool,
     /// What says that it is to go.
     pub mark: LiveMark,
+    /// What keeps node autoscalers away from it.
+    pub hints: LiveHints,
     /// Why it does not get ready.
     pub trouble: Option<Trouble>,
+}
+
+/// What keeps node autoscalers away from a pod, as far as it is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LiveHints {
+    /// The annotations with their values, whoever wrote them.
+    pub there: BTreeMap<String, String>,
+    /// The names of those that the operator wrote.
+    pub own: Vec<String>,
 }
 
 /// How far a pod's sidecar has come.
@@ -288,6 +299,8 @@ pub struct Memory {
     pub written: Option<Written>,
     /// What was done about pods that are to go.
     pub leaving: Leaving,
+    /// What was written for node autoscalers.
+    pub hinting: Hinting,
 }
 
 /// What is remembered of pods that are to go, by their UIDs.

@@ -16,6 +16,7 @@ mod conditions;
 mod deployment;
 mod drain;
 pub(super) mod grace;
+mod hints;
 mod history;
 mod kept;
 mod measured;
@@ -41,6 +42,7 @@ use self::{rollout::Rollout, stall::Step};
 pub use self::{
     budget::BudgetStep,
     deployment::deployment,
+    hints::{HINTS, Hint, Hinting, SentHint},
     stall::Fault,
     upgrade::{Standing, Turn, turn},
     victims::Because,
@@ -58,6 +60,8 @@ pub struct Plan {
     pub marks: Vec<Mark>,
     /// Pods to tell to take no more tasks, or to take them again.
     pub orders: Vec<Order>,
+    /// What to write on pods for node autoscalers.
+    pub hints: Vec<Hint>,
     /// The Deployment to apply.
     pub deployment: Option<Value>,
     /// What to do about the `PodDisruptionBudget`.
@@ -122,6 +126,7 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
             && self.orders.is_empty()
+            && self.hints.is_empty()
             && self.deployment.is_none()
             && self.budget.is_none()
             && !self.write_status
@@ -156,6 +161,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
     step.edit(&mut object);
     let rollout = rollout.held(step.is_held());
     grace::note(observed, worker, &mut memory, now);
+    let hints = hints::hints(observed, worker, &mut memory, now);
     let scaled = scale::scale(observed, worker, rollout, &mut memory, now);
     object["spec"]["replicas"] = json!(scaled.drained.replicas);
     history::note(observed, &mut memory, &scaled, now);
@@ -214,6 +220,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         }),
         marks: drained.marks,
         orders: drained.orders,
+        hints,
         upgrade: standing,
         ..finish(observed, memory, status, events, now)
     }
@@ -223,6 +230,7 @@ fn nothing(observed: &Observed, memory: Memory) -> Plan {
     Plan {
         marks: Vec::new(),
         orders: Vec::new(),
+        hints: Vec::new(),
         counts: Counts::default(),
         upgrade: Standing::default(),
         deployment: None,

@@ -68,6 +68,22 @@ fn left(grace: Duration) -> Duration {
     grace.saturating_sub((grace / 3).min(Duration::from_secs(10)))
 }
 
+/// Whether a task in work takes longer than its pod would leave it: it has already, or others of
+/// its queue have.
+pub(super) fn outlasts(
+    worker: &Worker,
+    memory: &Memory,
+    queue: &QueueName,
+    task: &TaskReading,
+) -> bool {
+    let left = left(worker.grace);
+    let longest = memory.longest.as_ref();
+    let longest = longest.and_then(|longest| longest.of.get(queue));
+    task.in_flight > 0
+        && (task.oldest.is_some_and(|oldest| oldest > left)
+            || longest.is_some_and(|(took, _)| *took > left))
+}
+
 /// A grace period that suffices for tasks that have taken so long, and may take longer, but not
 /// longer than `limit`; in seconds.
 fn enough(took: Duration, limit: Option<Duration>) -> u64 {

@@ -104,6 +104,26 @@ fn pause(object: &Value) -> (bool, Option<String>) {
     (spec["paused"] == true, mark.as_str().map(str::to_owned))
 }
 
+impl LivePod {
+    fn write(&mut self, hint: &Hint) {
+        for (name, value) in &hint.annotations {
+            let hints = &mut self.hints;
+            match value {
+                _ if name == crate::LONG_TASK_HINTS => {
+                    let names = value.iter().flat_map(|names| names.split(','));
+                    hints.own = names.map(str::to_owned).collect();
+                }
+                Some(value) => {
+                    hints.there.insert(name.clone(), value.clone());
+                }
+                None => {
+                    hints.there.remove(name);
+                }
+            }
+        }
+    }
+}
+
 impl LiveDeployment {
     /// What the API server makes of it.
     fn take(&mut self, object: &Value) {
@@ -347,6 +367,16 @@ impl World {
         }
         for order in &plan.orders {
             self.tell(order);
+        }
+        for hint in plan.hints {
+            let at = self.now().clock;
+            self.pod(&hint.pod).write(&hint);
+            let sent = SentHint {
+                on: hint.on,
+                refused: false,
+                at,
+            };
+            memory.hinting.sent.insert(hint.uid, sent);
         }
         if let Some(object) = plan.deployment {
             let live = self.observed.deployment.get_or_insert_default();
@@ -1233,6 +1263,7 @@ mod budget;
 mod cluster;
 mod drain;
 mod grace;
+mod hints;
 mod properties;
 mod stall;
 mod upgrade;
