@@ -360,7 +360,7 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -452,6 +452,93 @@ mod tests {
         let json = serde_json::to_value(&stats).unwrap();
         assert_eq!(json, expected);
         assert_eq!(serde_json::from_value::<Stats>(json).unwrap(), stats);
+    }
+
+    /// Every place in a value that holds no object, with its kind; list items are alike.
+    fn kinds(value: &Value, at: &str, found: &mut BTreeMap<String, &'static str>) {
+        let kind = match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    kinds(value, &format!("{at}/{name}"), found);
+                }
+                return;
+            }
+            Value::Array(items) => {
+                for item in items {
+                    kinds(item, &format!("{at}/*"), found);
+                }
+                "list"
+            }
+            // Absent in one item, there in another.
+            Value::Null => return,
+            Value::Bool(_) => "bool",
+            Value::Number(number) if number.is_f64() => "fraction",
+            Value::Number(_) => "integer",
+            Value::String(_) => "text",
+        };
+        found.insert(at.to_owned(), kind);
+    }
+
+    fn kinds_of(value: &Value) -> BTreeMap<String, &'static str> {
+        let mut found = BTreeMap::new();
+        kinds(value, "", &mut found);
+        found
+    }
+
+    /// What sidecars answered, the newest last: see crates/runtime/skew/README.md.
+    fn answers() -> Vec<(String, Value)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/runtime/skew/stats");
+        let files = std::fs::read_dir(folder).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        let read = |path: &std::path::PathBuf| {
+            let text = std::fs::read_to_string(path).unwrap();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, serde_json::from_str(&text).unwrap())
+        };
+        files.iter().map(read).collect()
+    }
+
+    #[tokio::test]
+    async fn operators_of_earlier_versions_find_all_that_they_read() {
+        let tally = Tally::new();
+        let _stay = tally.arrive(Instant::now(), None);
+        let now = serde_json::to_value(Stats {
+            version: VERSION,
+            started_at: 1,
+            observed_at: 2,
+            draining: false,
+            cordoned: false,
+            handler_ready: true,
+            slots: 8,
+            in_flight: 0,
+            spooled: 0,
+            polls_in_flight: 0,
+            tasks: vec![tally.stats("greet", Some("gpu"), 8, true)],
+        })
+        .unwrap();
+        let now = kinds_of(&now);
+        let answers = answers();
+        for (name, answer) in &answers {
+            for (place, kind) in kinds_of(answer) {
+                // What grew into a fraction would be refused by those that read an integer.
+                assert_eq!(now.get(&place), Some(&kind), "{place} of {name}");
+            }
+        }
+        let (name, newest) = answers.last().unwrap();
+        assert_eq!(
+            kinds_of(newest),
+            now,
+            "the wire is another than in {name}; keep that file and add what is answered now"
+        );
+    }
+
+    #[test]
+    fn answers_of_earlier_versions_are_read() {
+        for (name, answer) in answers() {
+            let stats: Stats = serde_json::from_value(answer).unwrap();
+            assert_eq!((stats.in_flight, stats.tasks.len()), (2, 2), "{name}");
+        }
     }
 
     #[test]

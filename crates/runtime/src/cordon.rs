@@ -388,6 +388,58 @@ mod tests {
         }
     }
 
+    /// What operators send: see skew/README.md.
+    #[derive(Debug, PartialEq, Deserialize, Serialize)]
+    struct Sent {
+        public_key: String,
+        audience: String,
+        action: Action,
+        signed_at: u64,
+        method: String,
+        path: String,
+        token: String,
+    }
+
+    /// In the order of their names.
+    fn sent() -> Vec<(String, Sent)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/skew/cordon");
+        let files = std::fs::read_dir(folder).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        let read = |path: &std::path::PathBuf| {
+            let text = std::fs::read_to_string(path).unwrap();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, serde_json::from_str(&text).unwrap())
+        };
+        files.iter().map(read).collect()
+    }
+
+    #[test]
+    fn tokens_of_earlier_operators_are_taken() {
+        let all = sent();
+        for action in [Action::Cordon, Action::Uncordon] {
+            assert!(all.iter().any(|(_, sent)| sent.action == action));
+        }
+        for (name, sent) in all {
+            let keys: PublicKeys = sent.public_key.parse().unwrap();
+            let checked = keys.check(&sent.token, &sent.audience, sent.action, sent.signed_at + 1);
+            assert_eq!(checked, Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn earlier_sidecars_take_what_is_signed_now() {
+        // Ed25519 has one signature for each text: what was taken then is what is signed now.
+        for action in [Action::Cordon, Action::Uncordon] {
+            let all = sent();
+            let newest = all.iter().rfind(|(_, sent)| sent.action == action);
+            let (name, newest) = newest.unwrap();
+            let signed = key().sign(&newest.audience, action, newest.signed_at);
+            assert_eq!(signed, newest.token, "{name}");
+            assert_eq!(key().public(), newest.public_key, "{name}");
+        }
+    }
+
     fn pem_of(key: &SigningKey) -> String {
         let der = [&SPKI, key.0.public_key().as_ref()].concat();
         format!(

@@ -214,6 +214,43 @@ async fn a_pod_is_told_one_thing_at_a_time_and_of_the_rest_the_last() {
 }
 
 #[tokio::test]
+async fn what_is_sent_is_what_sidecars_of_earlier_versions_know() {
+    runtime::install_tls_provider();
+    let asked: Arc<Mutex<Vec<(Method, String, bool)>>> = Arc::default();
+    let noted = asked.clone();
+    let router = Router::new().fallback(move |request: axum::extract::Request| {
+        let token = request.headers().get("authorization");
+        let token = token.and_then(|value| value.to_str().ok());
+        let has_token = token.is_some_and(|token| token.starts_with("Bearer "));
+        let path = request.uri().to_string();
+        let line = (request.method().clone(), path, has_token);
+        noted.lock().unwrap().push(line);
+        std::future::ready("{}")
+    });
+    let mut world = World::new(router).await;
+    for action in [Action::Cordon, Action::Uncordon] {
+        assert!(world.told(action).await.answer.is_ok());
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/runtime/skew/cordon");
+        let files = std::fs::read_dir(folder).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        let read = |path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()
+        };
+        let mut sent = files.iter().map(read);
+        let newest = sent.rfind(|sent| sent["action"] == json!(action)).unwrap();
+        let (method, path, has_token) = asked.lock().unwrap().pop().unwrap();
+        assert_eq!(
+            (json!(method.as_str()), json!(path)),
+            (newest["method"].clone(), newest["path"].clone())
+        );
+        assert!(has_token);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_sidecar_that_knows_no_cordon_is_known_by_its_answer() {
     runtime::install_tls_provider();
     for (router, why) in [

@@ -609,6 +609,51 @@ mod tests {
     }
 
     #[test]
+    fn what_sidecars_of_earlier_versions_answer_is_understood() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/runtime/skew/stats");
+        let files = std::fs::read_dir(folder).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        assert!(files.len() >= 4, "{files:?}");
+        for (i, file) in files.iter().enumerate() {
+            let text = std::fs::read_to_string(file).unwrap();
+            let stats: Stats = serde_json::from_str(&text).unwrap();
+            let name = file.display();
+            let reading = stats.reading(at(1));
+            assert!(reading.cordoned && !reading.draining, "{name}");
+            assert_eq!(reading.in_flight, 2, "{name}");
+            // Nothing is what is missing: of polls in the air since the third, of idle time since the fourth.
+            assert_eq!(reading.polls, u32::from(i >= 2), "{name}");
+            let idle_seconds = if i >= 3 { 7.5 } else { 0.0 };
+            let task = TaskReading {
+                in_flight: 2,
+                idle: true,
+                oldest: Some(Duration::from_secs(30)),
+                p95: Some(Duration::from_millis(4500)),
+            };
+            assert_eq!(
+                reading.tasks[&QueueName::new("greet", None)],
+                task,
+                "{name}"
+            );
+            let gpu = QueueName::new("greet", Some("gpu"));
+            assert_eq!(reading.tasks[&gpu].oldest, None, "{name}");
+            let count = Growth {
+                started: 12,
+                ended: 10,
+                idle_seconds,
+                ended_seconds: 21.5,
+                executing_seconds: 31.5,
+                occupied_seconds: 40.25,
+                polls: 90,
+                poll_errors: 3,
+            };
+            assert_eq!(stats.counters()[&gpu], count, "{name}");
+            assert!(stats.is_younger_than(Some(at(0)), at(60)), "{name}");
+        }
+    }
+
+    #[test]
     fn anything_is_understood_as_far_as_it_goes() {
         let stats: Stats = serde_json::from_str("{}").unwrap();
         assert_eq!(stats.reading(at(1)).in_flight, 0);

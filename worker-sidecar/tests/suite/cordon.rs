@@ -167,6 +167,36 @@ async fn a_cordon_that_nobody_renews_ends_by_itself() -> Result<()> {
     pod.end().await
 }
 
+/// Their tokens are looked at where tokens are: here, that the requests are understood.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_operators_of_earlier_versions_are_understood() -> Result<()> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/runtime/skew/cordon");
+    let mut files = Vec::new();
+    for file in std::fs::read_dir(folder)? {
+        files.push(file?.path());
+    }
+    files.sort();
+    ensure!(files.len() >= 2, "{files:?}");
+    let pod = Pod::new(Setup::new(|_| Reply::output(json!({}))).await?, given()?).await?;
+    for file in files {
+        let sent: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+        let text = |field: &str| sent[field].as_str().unwrap_or_default().to_owned();
+        let action: Action = serde_json::from_value(sent["action"].clone())?;
+        let method = Method::from_bytes(text("method").as_bytes())?;
+        let request = pod.request(method, &text("path"));
+        let (status, body) = pod.send(request.bearer_auth(token(action)?)).await?;
+        ensure!(status == 200, "{}: {status} {body}", file.display());
+        let says: Value = serde_json::from_str(&body)?;
+        let is_cordoned = action == Action::Cordon;
+        ensure!(
+            says["cordoned"] == is_cordoned,
+            "{}: {says}",
+            file.display()
+        );
+    }
+    pod.end().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_cordons_and_every_refusal_says_why() -> Result<()> {
     let pod = Pod::new(Setup::new(|_| Reply::output(json!({}))).await?, given()?).await?;
