@@ -569,3 +569,146 @@ fn turns_are_given_to_so_many_workers_at_a_time() {
         [now(), now(), halted(), halted()]
     );
 }
+
+// === several workers ===
+
+/// Workers under one operator, which ends again and again.
+struct Fleet {
+    workers: Vec<World>,
+    standings: BTreeMap<Key, Standing>,
+    at_once: usize,
+    /// Of 256 times, how often the operator ends.
+    ends: u8,
+    rng: fastrand::Rng,
+}
+
+impl Fleet {
+    fn new(seed: u64, workers: usize, at_once: usize) -> Self {
+        let workers = (0..workers).map(|i| {
+            let mut world = World::new(external(2));
+            world.observed.key = key(&format!("w{i}"));
+            let first = world.plan();
+            world.apply(first);
+            world.catch_up();
+            world.settle();
+            succeed(&mut world, "sidecar:2", external(2));
+            world
+        });
+        Self {
+            workers: workers.collect(),
+            standings: BTreeMap::new(),
+            at_once,
+            ends: 10,
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// The operator ends: what it remembers is gone.
+    fn restart(&mut self) {
+        self.standings.clear();
+        self.workers.iter_mut().for_each(restart);
+    }
+
+    /// A worker is reconciled; now and then the operator ends half-way.
+    fn reconcile(&mut self, i: usize) {
+        let is_known = self.standings.len() == self.workers.len();
+        let world = &mut self.workers[i];
+        let key = world.observed.key.clone();
+        world.seconds += 1;
+        world.observed.turn = if is_known {
+            turn(self.at_once, &self.standings, &key)
+        } else {
+            Turn::Unknown
+        };
+        let plan = world.plan();
+        self.standings.insert(key, plan.upgrade.clone());
+        if self.rng.u8(..) < self.ends {
+            return self.restart();
+        }
+        let before = world.live().template.clone();
+        world.apply(plan);
+        if world.live().template != before {
+            world.live().updated = 0;
+        }
+        if self.rng.u8(..) < self.ends {
+            self.restart();
+        }
+    }
+
+    fn rolling(&self) -> Vec<usize> {
+        let rolls = |world: &World| {
+            let live = world.observed.deployment.as_ref().unwrap();
+            live.updated < live.replicas
+        };
+        let all = 0..self.workers.len();
+        all.filter(|&i| rolls(&self.workers[i])).collect()
+    }
+
+    fn check_upgraded(&mut self) {
+        for world in &mut self.workers {
+            let worker = world.observed.key.to_string();
+            assert_eq!(runs(world), "sidecar:2", "{worker}");
+            assert_eq!(world.live().origin.upgrade_since, None, "{worker}");
+        }
+    }
+}
+
+#[test]
+fn an_operator_that_ends_at_any_point_upgrades_all_and_never_more_at_once_than_it_may() {
+    for (seed, at_once) in (0..6).zip([1, 2, 3].into_iter().cycle()) {
+        let mut fleet = Fleet::new(seed, 6, at_once);
+        let mut most = 0;
+        for step in 0..300 {
+            // It need not come to an end while it ends all the time.
+            if step == 150 {
+                fleet.ends = 0;
+            }
+            let i = fleet.rng.usize(..6);
+            fleet.reconcile(i);
+            let rolling = fleet.rolling();
+            assert!(rolling.len() <= at_once, "seed {seed}: {rolling:?}");
+            most = most.max(rolling.len());
+            if let Some(&i) = rolling.first()
+                && fleet.rng.u8(..) < 60
+            {
+                roll(&mut fleet.workers[i]);
+            }
+        }
+        assert!(most > 0, "seed {seed}");
+        fleet.check_upgraded();
+    }
+}
+
+#[test]
+fn an_operator_that_ends_at_any_point_begins_with_nobody_while_one_fails() {
+    for seed in 0..6 {
+        let mut fleet = Fleet::new(seed, 6, 3);
+        let failed = loop {
+            let i = fleet.rng.usize(..6);
+            fleet.reconcile(i);
+            if let Some(&failed) = fleet.rolling().first() {
+                break failed;
+            }
+        };
+        let world = &mut fleet.workers[failed];
+        world.live().observed_generation = world.live().generation;
+        trouble(world, TroubleKind::CrashLoop);
+        fleet.reconcile(failed);
+        let rolling = fleet.rolling();
+        for _ in 0..100 {
+            let i = fleet.rng.usize(..6);
+            fleet.reconcile(i);
+            assert_eq!(fleet.rolling(), rolling, "seed {seed}");
+        }
+        // It is well again, and so are all others in the end.
+        fleet.ends = 0;
+        for _ in 0..200 {
+            if let Some(&i) = fleet.rolling().first() {
+                roll(&mut fleet.workers[i]);
+            }
+            let i = fleet.rng.usize(..6);
+            fleet.reconcile(i);
+        }
+        fleet.check_upgraded();
+    }
+}
