@@ -7,15 +7,17 @@ use cluster::{Bed, CHART, OPERATOR, RELEASE, root, until};
 
 use super::WORKERS;
 
-/// With everything that a monitored cluster would have.
 fn install(bed: &Bed, chart: &str) -> Result<()> {
-    bed.install(
-        chart,
-        &[
-            "monitoring.serviceMonitor.enabled=true",
-            "monitoring.podMonitor.enabled=true",
-        ],
-    )
+    install_with(bed, chart, &[])
+}
+
+/// With everything that a monitored cluster would have, and more values.
+pub(super) fn install_with(bed: &Bed, chart: &str, set: &[&str]) -> Result<()> {
+    let monitors = [
+        "monitoring.serviceMonitor.enabled=true",
+        "monitoring.podMonitor.enabled=true",
+    ];
+    bed.install(chart, &[&monitors, set].concat())
 }
 
 pub(crate) fn helm_install_and_upgrade_update_the_crd(bed: &Bed) -> Result<()> {

@@ -8,6 +8,7 @@ mod eviction;
 mod install;
 mod refused;
 mod rollout;
+mod upgrade;
 mod work;
 
 /// A case by its name.
@@ -68,6 +69,10 @@ pub(crate) const ALL: &[Case] = &[
     (
         "a_version_that_fails_its_tasks_is_stopped_and_the_old_one_goes_on",
         rollout::a_version_that_fails_its_tasks_is_stopped_and_the_old_one_goes_on,
+    ),
+    (
+        "upgrades_of_the_operator_replace_pods_in_turn_and_halt_on_failure",
+        upgrade::upgrades_of_the_operator_replace_pods_in_turn_and_halt_on_failure,
     ),
     (
         "deletion_leaves_nothing_behind",
