@@ -367,6 +367,46 @@ fn a_worker_whose_turn_it_is_gets_it_and_is_done_when_its_pods_work() {
 }
 
 #[test]
+fn what_is_read_of_before_the_upgrade_does_not_end_it() {
+    let mut world = running(3);
+    succeed(&mut world, "sidecar:2", external(3));
+    step(&mut world);
+    world.observed.turn = Turn::Now;
+    let before = world.live().clone();
+    assert!(step(&mut world).1);
+    let after = std::mem::replace(world.live(), before);
+    assert_eq!(world.plan().upgrade, Standing::UnderWay);
+    *world.live() = after;
+    assert_eq!(world.plan().upgrade, Standing::UnderWay);
+}
+
+#[test]
+fn an_upgrade_that_is_over_and_was_not_noted_is_no_reason_for_another() {
+    let mut world = running(3);
+    succeed(&mut world, "sidecar:2", external(3));
+    step(&mut world);
+    world.observed.turn = Turn::Now;
+    step(&mut world);
+    roll(&mut world);
+    succeed(&mut world, "sidecar:3", external(3));
+    world.observed.turn = Turn::Never;
+    let (plan, is_replaced) = step(&mut world);
+    assert_eq!(
+        (behind(&plan), is_replaced),
+        (Some("WaitsForRollout"), false)
+    );
+    // One that is not over goes on with what is added now.
+    let mut world = running(3);
+    succeed(&mut world, "sidecar:2", external(3));
+    step(&mut world);
+    world.observed.turn = Turn::Now;
+    step(&mut world);
+    succeed(&mut world, "sidecar:3", external(3));
+    world.observed.turn = Turn::Never;
+    assert!(step(&mut world).1);
+}
+
+#[test]
 fn a_worker_that_is_not_well_is_not_begun_with() {
     type Change<'a> = &'a dyn Fn(&mut World);
     let cases: [(&str, Change<'_>); 3] = [
