@@ -50,6 +50,8 @@ pub struct RawDeployment {
 pub struct RawDeploymentSpec {
     /// How many pods.
     pub replicas: Option<i32>,
+    /// Its pods are not replaced for now.
+    pub paused: Option<bool>,
     /// The pod template.
     #[serde(deserialize_with = "in_arc")]
     pub template: Arc<Value>,
@@ -169,7 +171,7 @@ impl Stores {
 
     /// The template of a Deployment's newest version, as its pods have it in their label; none
     /// where that is not known yet, or not at all.
-    pub fn newest_template(&self, deployment: &Deployment) -> Option<String> {
+    pub fn newest_template(&self, deployment: &RawDeployment) -> Option<String> {
         let meta = &deployment.metadata;
         // Both are written by the Deployment's controller: while they differ, one is read late.
         let revision = meta.annotations.as_ref()?.get(REVISION)?;
@@ -289,9 +291,11 @@ mod tests {
     #[test]
     fn the_newest_template_is_the_one_of_the_deployments_revision() {
         let (stores, mut writers) = stores();
-        let deployment = |revision: Value| -> Deployment {
+        let deployment = |revision: Value| -> RawDeployment {
             let annotations = json!({REVISION: revision});
-            from_value(json!({"metadata": {"uid": "d", "annotations": annotations}})).unwrap()
+            let metadata = json!({"uid": "d", "annotations": annotations});
+            from_value(json!({"metadata": metadata, "spec": {"template": {}}, "status": null}))
+                .unwrap()
         };
         let newest = |revision| stores.newest_template(&deployment(json!(revision)));
         assert_eq!(newest("1"), None);

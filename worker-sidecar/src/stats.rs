@@ -514,7 +514,7 @@ mod tests {
             in_flight: 0,
             spooled: 0,
             polls_in_flight: 0,
-            tasks: vec![tally.stats("greet", Some("gpu"), 8, true)],
+            tasks: vec![tally.stats("greet", Some("gpu"), 8, true, true)],
         })
         .unwrap();
         let now = kinds_of(&now);

@@ -38,7 +38,6 @@ use api::ConductorWorkerStatus;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use self::{rollout::Rollout, stall::Step};
 pub use self::{
     budget::BudgetStep,
     deployment::deployment,
@@ -47,6 +46,7 @@ pub use self::{
     upgrade::{Standing, Turn, turn},
     victims::Because,
 };
+use self::{rollout::Rollout, stall::Step};
 use super::observed::{Memory, Now, Observed, Sent};
 use crate::cordons::Order;
 

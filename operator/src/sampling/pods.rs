@@ -622,7 +622,8 @@ mod tests {
             let reading = stats.reading(at(1));
             assert!(reading.cordoned && !reading.draining, "{name}");
             assert_eq!(reading.in_flight, 2, "{name}");
-            // Nothing is what is missing: of polls in the air since the third, of idle time since the fourth.
+            // Nothing is what is missing: polls in the air are told since the third, idle time since
+            // the fourth, open breakers since the fifth.
             assert_eq!(reading.polls, u32::from(i >= 2), "{name}");
             let idle_seconds = if i >= 3 { 7.5 } else { 0.0 };
             let task = TaskReading {
@@ -630,6 +631,7 @@ mod tests {
                 idle: true,
                 oldest: Some(Duration::from_secs(30)),
                 p95: Some(Duration::from_millis(4500)),
+                broken: i >= 4,
             };
             assert_eq!(
                 reading.tasks[&QueueName::new("greet", None)],

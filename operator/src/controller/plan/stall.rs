@@ -12,17 +12,17 @@
 //! The mark, an annotation, says that the pause is the operator's and for which template: another
 //! operator process goes on where this one ended. A pause without it is somebody's own.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use ring::digest::{SHA256, digest};
 use scaling::Instant;
 use serde_json::{Value, json};
 
 use super::{rollout::Rollout, scale::reading};
 use crate::{
-    ROLLOUT_STALLED,
+    ROLLOUT_STALLED, TEMPLATE_HASH,
     controller::observed::{LiveDeployment, LivePod, Memory, Now, Observed, Sent, TroubleKind},
     sampling::Round,
+    worker::fingerprint,
 };
 
 /// The reason in conditions and events.
@@ -93,7 +93,7 @@ impl Step {
         if matches!(self, Self::Run | Self::Resume) {
             return;
         }
-        let template = fingerprint(&object["spec"]["template"]);
+        let template = template_of(object);
         object["metadata"]["annotations"][ROLLOUT_STALLED] = json!(template);
         if self.is_held() {
             let spec = &mut object["spec"];
@@ -126,7 +126,7 @@ pub(super) fn step(
         round: observed.round.as_ref().or(memory.round.as_ref()),
         now,
     };
-    let template = fingerprint(&object["spec"]["template"]);
+    let template = template_of(object);
     if known.mark != Some(&*template) {
         // What is read is about what is wanted, and may be stopped.
         let fault = (rollout.is_of_what_is_wanted() && !known.paused).then(|| look.fault());
@@ -171,15 +171,11 @@ pub(super) fn step(
     Step::Hold
 }
 
-/// A template as it is known again, by this operator process and by others.
-fn fingerprint(template: &Value) -> String {
-    // The names in an object are sorted.
-    let digest = digest(&SHA256, template.to_string().as_bytes());
-    let mut text = String::new();
-    for byte in &digest.as_ref()[..8] {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+/// A template as it is known again, by this operator process and by others: by its fingerprint as it
+/// was rendered, which stays where a later operator keeps what an earlier one had rendered.
+fn template_of(object: &Value) -> String {
+    let rendered = object["metadata"]["annotations"][TEMPLATE_HASH].as_str();
+    rendered.map_or_else(|| fingerprint(&object["spec"]["template"]), str::to_owned)
 }
 
 /// One sentence about a rollout that is stopped, of which nothing else need be said.

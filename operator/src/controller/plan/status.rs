@@ -18,8 +18,7 @@ use super::{
     notices,
     readable::{self, Failing, wall},
     scale::Scaled,
-    stall,
-    upgrade,
+    stall, upgrade,
 };
 use crate::{
     DRAINING_LABEL, WORKER_LABEL,
