@@ -329,19 +329,20 @@ impl Cluster {
             }
         } else {
             let available = there.iter().filter(|&&i| self.is_available(i, current));
-            let keep = wanted.saturating_sub(available.count());
+            let available = available.count();
+            let keep = wanted.saturating_sub(available);
             // Those that are not available go first.
             old.sort_by_key(|&i| self.is_available(i, self.pods[i].version));
             if old.len() > keep {
                 for &i in &old[..old.len() - keep] {
-                    let works = self.works(i);
-                    // Rollouts end pods that work: they end what they have.
-                    self.pods[i].live.terminating = true;
-                    let left = self.staying().filter(|&i| self.works(i)).count();
-                    // Those of a rollout before may be more than are asked for.
-                    if !self.good.contains(&current) && works && left < wanted {
+                    // One of a version before that fails, and has never been stopped, may be there
+                    // in its place: it is ready, too.
+                    let is_for_bad = !self.good.contains(&current) && available > 0;
+                    if is_for_bad && self.works(i) && wanted > 0 {
                         self.replaced.push(format!("{at}: {:?}", self.pods[i]));
                     }
+                    // Rollouts end pods that work: they end what they have.
+                    self.pods[i].live.terminating = true;
                 }
             }
         }
