@@ -1261,6 +1261,7 @@ fn a_worker_that_was_just_made_waits_for_its_secret() {
 
 mod budget;
 mod cluster;
+mod deletion;
 mod drain;
 mod grace;
 mod hints;
