@@ -6,4 +6,3 @@ mod leases;
 mod next_task;
 mod polling;
 mod shutdown;
-mod table;
