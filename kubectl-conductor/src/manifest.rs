@@ -57,6 +57,7 @@ impl Manifests {
             .to_owned();
         match document["kind"].as_str() {
             Some("ConductorWorker") => {
+                known(&document).map_err(|e| format!("ConductorWorker {name}: {e}"))?;
                 let worker: ConductorWorker = serde_json::from_value(document)
                     .map_err(|e| format!("ConductorWorker {name}: {e}"))?;
                 self.workers.push(worker);
@@ -118,6 +119,58 @@ impl Manifests {
     }
 }
 
+/// Whether the resource has all fields of a manifest's spec, as the API server asks before it takes
+/// one. The rest is the same for all kinds.
+fn known(document: &Value) -> Result<(), String> {
+    let definition = api::crd()
+        .and_then(serde_json::to_value)
+        .map_err(|e| e.to_string())?;
+    let version = &definition["spec"]["versions"][0];
+    let schema = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut unknown = Vec::new();
+    find_unknown(schema, &document["spec"], "spec", &mut unknown);
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Err(unknown.join("; "))
+    }
+}
+
+/// Adds a sentence for each field of the value, at this path, that its schema does not have.
+fn find_unknown(schema: &Value, value: &Value, path: &str, unknown: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => {
+            for (n, item) in items.iter().enumerate() {
+                find_unknown(&schema["items"], item, &format!("{path}[{n}]"), unknown);
+            }
+        }
+        Value::Object(fields) => {
+            let is_open = schema["x-kubernetes-preserve-unknown-fields"] == true
+                || schema["additionalProperties"] == true;
+            let Some(properties) = schema["properties"].as_object() else {
+                // Names of the user's own.
+                for (name, value) in fields {
+                    let schema = &schema["additionalProperties"];
+                    find_unknown(schema, value, &format!("{path}.{name}"), unknown);
+                }
+                return;
+            };
+            for (name, value) in fields {
+                if let Some(schema) = properties.get(name) {
+                    find_unknown(schema, value, &format!("{path}.{name}"), unknown);
+                } else if !is_open {
+                    let names: Vec<&str> = properties.keys().map(String::as_str).collect();
+                    let names = names.join(", ");
+                    unknown.push(format!(
+                        "there is no field {path}.{name}; {path} has {names}"
+                    ));
+                }
+            }
+        }
+        _ => (),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,5 +229,40 @@ metadata: {name: s}
                 "{said}"
             );
         }
+    }
+
+    #[test]
+    fn the_example_has_known_fields_alone() {
+        let text = include_str!("../../examples/greet/worker.yaml");
+        let mut m = Manifests::default();
+        m.add("worker.yaml", text).unwrap();
+        assert_eq!(m.workers.len(), 1);
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named_with_those_that_there_are() {
+        let said = |old: &str, new: &str| {
+            let text = WORKER.replace(old, new);
+            assert_ne!(text, WORKER);
+            let said = Manifests::default().add("f.yaml", &text);
+            said.map_err(|e| e.to_string())
+        };
+        let error = said("maxWait", "maxWiat").unwrap_err();
+        assert!(
+            error.contains("no field spec.scaling.maxWiat; spec.scaling has drainWithin, max"),
+            "{error}"
+        );
+        let error = said("{name: b}", "{name: b, concurency: 2}").unwrap_err();
+        assert!(
+            error.contains("spec.tasks[1].concurency; spec.tasks[1] has concurrency,"),
+            "{error}"
+        );
+        // A pod template is Kubernetes' own, and headers have names of the user's.
+        said("image: x", "image: x, resources: {limits: {cpu: 1}}").unwrap();
+        said(
+            "scaling:",
+            "connection: {url: \"http://c/api\", headers: {X-Tenant: shop}}\n  scaling:",
+        )
+        .unwrap();
     }
 }
