@@ -253,6 +253,7 @@ impl Crew {
             .map(|q| sizes.as_ref().and_then(|s| s.get(q).copied()))
             .collect();
         let pods = self.pool.look();
+        self.pool.can_work()?;
         let (seen, done) = sample(self.replicas, &queues, &pods, &mut self.before);
         self.done += done;
         let decision = match &self.policy {
@@ -380,4 +381,45 @@ fn environment(name: &str, container: &serde_json::Value) -> Vec<(String, String
 #[expect(clippy::print_stdout, reason = "what the command is for")]
 fn println(line: &str) {
     println!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKER: &str = "
+apiVersion: conductor-oss.org/v1alpha1
+kind: ConductorWorker
+metadata: {name: greet}
+spec:
+  tasks: [{name: greet}]
+  scaling: {maxWait: 10s}
+  template: {spec: {containers: [{name: app, image: greet}]}}
+";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_command_that_never_works_ends_it_and_is_named() {
+        runtime::install_tls_provider();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("worker.yaml");
+        std::fs::write(&file, WORKER).unwrap();
+        let options = Options {
+            files: vec![file],
+            commands: vec!["no-such-program --flag".to_owned()],
+            load: Some(LoadOptions {
+                count: 1,
+                rate: None,
+                input: "{}".to_owned(),
+            }),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tick: Duration::from_millis(100),
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), run(options)).await;
+        let error = ended.expect("it ends").unwrap_err().to_string();
+        assert!(
+            error.contains("handler of greet") && error.contains("`no-such-program --flag`"),
+            "{error}"
+        );
+        assert!(error.contains("127"), "{error}");
+    }
 }

@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     process::Stdio,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
@@ -30,6 +30,9 @@ use crate::sample::Seen;
 /// A handler that ends by itself is started again after this long.
 const RESTART: Duration = Duration::from_secs(1);
 
+/// A command whose handler ends so often, and never works, is not tried any more.
+const TRIES: u32 = 3;
+
 /// What every pod of a worker is made of.
 #[derive(Debug, Clone)]
 pub(crate) struct PodTemplate {
@@ -48,6 +51,8 @@ pub(crate) struct PodTemplate {
 pub(crate) struct Pool {
     template: PodTemplate,
     pods: Vec<Pod>,
+    /// Some handler was ready: what it is started by is right.
+    worked: bool,
 }
 
 #[derive(Debug)]
@@ -57,7 +62,24 @@ struct Pod {
     started_up: Option<Duration>,
     leaving: bool,
     sidecar: Arc<Sidecar>,
+    ends: Arc<Ends>,
     life: JoinHandle<()>,
+}
+
+/// How often a pod's handler has ended by itself, and how the last time.
+#[derive(Debug, Default)]
+struct Ends(Mutex<(u32, String)>);
+
+impl Ends {
+    fn add(&self, how: &str) {
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *ends = (ends.0 + 1, how.to_owned());
+    }
+
+    fn get(&self) -> (u32, String) {
+        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.clone()
+    }
 }
 
 impl Pool {
@@ -66,6 +88,7 @@ impl Pool {
         Self {
             template,
             pods: Vec::new(),
+            worked: false,
         }
     }
 
@@ -94,8 +117,13 @@ impl Pool {
     /// The pods as they are; those that have ended are forgotten.
     pub(crate) fn look(&mut self) -> Vec<Seen> {
         self.pods.retain(|p| !p.life.is_finished());
+        let worked = &mut self.worked;
         let look = |p: &mut Pod| {
             let stats = p.sidecar.stats();
+            // Only a handler that is ready is polled for, also where it was so between two looks.
+            *worked |= stats.handler_ready
+                || stats.polls_in_flight > 0
+                || stats.tasks.iter().any(|t| t.polls > 0);
             let age = p.created.elapsed();
             if stats.handler_ready && p.started_up.is_none() {
                 p.started_up = Some(age);
@@ -109,6 +137,23 @@ impl Pool {
             }
         };
         self.pods.iter_mut().map(look).collect()
+    }
+
+    /// An error where the command that handlers are started by is no good: they end again and again,
+    /// and none has ever been ready.
+    pub(crate) fn can_work(&self) -> Result<()> {
+        let ends = self.pods.iter().map(|p| p.ends.get());
+        let most = ends.max_by_key(|(times, _)| *times);
+        match most {
+            Some((times, how)) if times >= TRIES && !self.worked => bail!(
+                "the handler of {name} has ended {times} times, the last time with {how}, and was never ready; \
+                 it is started by `{command}`: write a command that runs here and listens on $PORT, \
+                 such as --command {name}='python handler.py'",
+                name = self.template.name,
+                command = self.template.command,
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// No pod takes more work.
@@ -138,8 +183,10 @@ impl Pod {
         let sidecar = Sidecar::new(config, &prometheus::Registry::new())?;
         let local = std::net::TcpListener::bind("127.0.0.1:0")?;
         local.set_nonblocking(true)?;
+        let ends = Arc::<Ends>::default();
         let process = Process {
             name,
+            ends: ends.clone(),
             command: template.command.clone(),
             env: template.env.clone(),
             port,
@@ -153,6 +200,7 @@ impl Pod {
             started_up: None,
             leaving: false,
             sidecar,
+            ends,
             life,
         })
     }
@@ -218,6 +266,7 @@ async fn work(sidecar: Arc<Sidecar>, process: &Process, grace: Duration) {
             Ok(child) => child,
             Err(error) => {
                 eprintln!("[{}] cannot be started: {error:#}", process.name);
+                process.ends.add(&format!("{error:#}"));
                 tokio::select! {
                     () = &mut drained => return,
                     () = tokio::time::sleep(RESTART) => continue,
@@ -232,6 +281,7 @@ async fn work(sidecar: Arc<Sidecar>, process: &Process, grace: Duration) {
             status = child.leader.wait() => {
                 let how = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                 eprintln!("[{}] the handler ended: {how}", process.name);
+                process.ends.add(&how);
             }
         }
         if sidecar.is_draining() {
@@ -248,6 +298,7 @@ async fn work(sidecar: Arc<Sidecar>, process: &Process, grace: Duration) {
 /// How a pod's handler is started.
 struct Process {
     name: String,
+    ends: Arc<Ends>,
     command: String,
     env: Vec<(String, String)>,
     port: u16,
