@@ -476,6 +476,22 @@ fn another_operator_process_goes_on_with_it() {
     assert!(!is_paused(&plan) && plan.deployment.is_some());
 }
 
+#[test]
+fn an_operator_with_another_sidecar_keeps_it_stopped() {
+    let mut world = World::stopped(json!({}));
+    // The API server fills in what is not said: what is kept is not what was rendered.
+    let live = world.live();
+    let mut filled_in = (*live.template).clone();
+    filled_in["spec"]["dnsPolicy"] = json!("ClusterFirst");
+    live.template = Arc::new(filled_in);
+    world.restart();
+    world.observed.worker = Ok(Arc::new(worker_of("sidecar:2", version(2))));
+    let plan = world.plan();
+    assert!(is_paused(&plan), "{:?}", plan.deployment);
+    assert_eq!(condition(&plan, "Ready"), ("False", "RolloutStalled"));
+    assert_eq!(condition(&plan, "SidecarBehind").0, "True");
+}
+
 // === going back, at any moment ===
 
 #[test]
