@@ -32,7 +32,7 @@ use crate::{
 pub const HANDLER: &str = "handler";
 
 /// The Secret with the worker's keys.
-const KEYS: &str = "keys";
+pub const KEYS: &str = "keys";
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,8 @@
 
 use std::process::ExitCode;
 
-use chaos::output;
+use chaos::{output, world::KEYS};
+use cluster::CHART;
 use live::stage::Stage;
 
 mod cases;
@@ -18,5 +19,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    cluster::run(Stage::up, cases, &output::folder().join("logs"))
+    let up = || {
+        let stage = Stage::up()?;
+        // The operator may read the workers' keys.
+        let names = format!("rbac.secretNames={{{KEYS}}}");
+        stage.bed.install(CHART, &[&names])?;
+        Ok(stage)
+    };
+    cluster::run(up, cases, &output::folder().join("logs"))
 }
