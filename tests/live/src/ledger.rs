@@ -10,33 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use axum::{Json, Router, routing::post};
+use live_handler::{Line, Moment};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::clock::now;
-
-/// What a handler tells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// The task's id.
-    pub task: String,
-    /// The pod that executes it.
-    pub pod: String,
-    /// The beginning or the end.
-    pub moment: Moment,
-}
-
-/// Of an execution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Moment {
-    /// It begins.
-    Began,
-    /// It is done.
-    Ended,
-    /// Whoever had called does not wait for it any more.
-    Cut,
-}
 
 /// A task in a pod. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use std::{env, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
-use live::ledger::{Line, Moment};
+use live_handler::{Line, Moment};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
