@@ -1,6 +1,6 @@
 //! Makes things go wrong.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use faults::fault::{Fault, On};
@@ -11,14 +11,14 @@ use kube::{
 };
 use live::clock::now;
 use rustix::process::Signal;
-use tokio::time::sleep;
+use tokio::{sync::MutexGuard, time::sleep};
 
 use crate::{
     gate::Keys,
     kind::{Event, Kind},
     process::{script, signal},
     retry::{again, until},
-    world::{HANDLER, Version, World},
+    world::{HANDLER, Turns, Version, World},
 };
 
 /// The sidecar's container.
@@ -45,6 +45,7 @@ const ERRORS: Fault = Fault::Answer {
 
 /// Makes one thing go wrong, and waits until it is over. `dice` choose whom it hits.
 pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Result<Event> {
+    let _turns = take(world, kind).await;
     let from = now();
     let pods = match kind {
         Kind::Roll => roll(world, 0).await?,
@@ -90,6 +91,42 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
     })
 }
 
+/// Waits until nothing else breaks the same.
+async fn take<'a>(world: &'a World<'_>, kind: Kind) -> Vec<MutexGuard<'a, ()>> {
+    let Turns {
+        template,
+        scaling,
+        road,
+        parts,
+    } = &world.turns;
+    // Always in this order.
+    let wanted = match kind {
+        Kind::Roll | Kind::SlowStart => vec![template, scaling],
+        // Who can do no task fails none, and is not found out.
+        Kind::BrokenRoll => vec![template, scaling, road],
+        Kind::ScaleStorm | Kind::ScaleDown | Kind::ScaleToOne => vec![scaling],
+        Kind::OperatorAway | Kind::ApiServerAway => vec![scaling, parts],
+        Kind::ConductorRestart
+        | Kind::ConductorErrors
+        | Kind::ConductorSilent
+        | Kind::NetworkCut => vec![road],
+        // The kubelet brings new keys to the pods.
+        Kind::KubeletRestart | Kind::ApiServerRestart | Kind::SecretRotation => vec![parts],
+        Kind::DeletePod
+        | Kind::Evict
+        | Kind::SidecarKill
+        | Kind::HandlerKill
+        | Kind::HandlerOom
+        | Kind::HandlerHang
+        | Kind::OperatorKill => vec![],
+    };
+    let mut taken = Vec::new();
+    for turn in wanted {
+        taken.push(turn.lock().await);
+    }
+    taken
+}
+
 /// One of the pods that run.
 async fn some_pod(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Pod> {
     again("a pod that runs", || {
@@ -104,53 +141,51 @@ async fn some_pod(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Pod> {
 }
 
 async fn roll(world: &World<'_>, starts_in: u32) -> Result<Vec<String>> {
-    let mut number = world.version.lock().await;
-    // Replicas are not lowered while pods are replaced: a scale-down would wait for it all.
-    let _scaling = world.scaling.lock().await;
-    *number += 1;
+    let number = world.version.fetch_add(1, Ordering::Relaxed) + 1;
     let version = Version {
-        number: *number,
+        number,
         starts_in,
         ..Version::default()
     };
     world.apply(version).await?;
-    world.rolled_out(world.setting.replicas, *number).await?;
+    world.rolled_out(world.setting.replicas, number).await?;
     Ok(vec![])
 }
 
-/// A version that fails everything, until the operator says that it stops there.
+/// A version that fails everything, until the operator says that it stops there; its pods.
 async fn broken_roll(world: &World<'_>) -> Result<Vec<String>> {
-    let mut number = world.version.lock().await;
-    let _scaling = world.scaling.lock().await;
     let good = Version {
-        number: *number,
+        number: world.version.load(Ordering::Relaxed),
         ..Version::default()
     };
-    *number += 1;
     let broken = Version {
-        number: *number,
+        number: world.version.fetch_add(1, Ordering::Relaxed) + 1,
         fails: true,
         starts_in: 0,
     };
     world.apply(broken).await?;
-    until("the broken version is found out", FOUND_OUT, || async {
+    let of_it = until("the broken version is found out", FOUND_OUT, || async {
         let worker = world.workers().get(&world.setting.name).await?;
         let status = worker.status.unwrap_or_default();
         let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled");
         let is_found = stalled.is_some_and(|c| c.status == "True" && c.reason == "RolloutStalled");
         ensure!(is_found, "Stalled is {stalled:?}");
-        Ok(())
+        // It is stopped now: there will be no others.
+        world.of_version(broken.number).await
     })
     .await?;
+    ensure!(
+        !of_it.is_empty(),
+        "a version was found out that has no pods"
+    );
     world.apply(good).await?;
     world
         .rolled_out(world.setting.replicas, good.number)
         .await?;
-    Ok(vec![])
+    Ok(of_it)
 }
 
 async fn scale_storm(world: &World<'_>) -> Result<Vec<String>> {
-    let _scaling = world.scaling.lock().await;
     let most = world.setting.replicas;
     for fewer in [1, most / 2, most - 1] {
         world.scale(fewer).await?;
@@ -164,7 +199,6 @@ async fn scale_storm(world: &World<'_>) -> Result<Vec<String>> {
 
 /// Down to fewer pods and up again. Whoever is not ours goes as Kubernetes likes.
 async fn scale_down(world: &World<'_>, fewer: u32) -> Result<Vec<String>> {
-    let _scaling = world.scaling.lock().await;
     let most = world.setting.replicas;
     world.scale(fewer).await?;
     world.settle(fewer).await?;
@@ -199,7 +233,6 @@ enum Part {
 /// Takes a part away in the middle of a scale-down, for long. Pods that were told to take no more
 /// tasks take some again when that was not renewed for its time to live.
 async fn without(world: &World<'_>, part: Part) -> Result<Vec<String>> {
-    let _scaling = world.scaling.lock().await;
     let most = world.setting.replicas;
     world.scale(1).await?;
     let pods = world.running().await?;
@@ -302,20 +335,25 @@ async fn kill(world: &World<'_>, container: &str, dice: &mut fastrand::Rng) -> R
 
 /// Has a handler take memory until it is killed for it.
 async fn swell(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
-    let pod = some_pod(world, dice).await?;
-    let ip = pod.status.as_ref().and_then(|s| s.pod_ip.clone());
-    let ip = ip.context("a pod that runs has no address")?;
+    // Nothing else ends the call.
     let http = reqwest::Client::builder().no_proxy().build()?;
-    let answer = http.post(format!("http://{ip}:8080/swell")).send();
-    let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
-    let survived = matches!(answer, Err(_) | Ok(Ok(_)));
-    // It may have been away when it was called: then the kill is another's, and no matter.
-    ensure!(
-        !survived,
-        "{} has as much memory as it wants",
-        pod.name_any()
-    );
-    Ok(vec![pod.name_any()])
+    let killed = again("a handler is killed for its memory", || {
+        let (n, http) = (dice.usize(..), http.clone());
+        async move {
+            let pods = world.running().await?;
+            ensure!(!pods.is_empty(), "none runs");
+            let pod = &pods[n % pods.len()];
+            let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref());
+            let ip = ip.context("a pod that runs has no address")?;
+            let call = http.post(format!("http://{ip}:8080/swell")).send();
+            match tokio::time::timeout(Duration::from_secs(30), call).await {
+                // Not one that could not be called at all.
+                Ok(Err(error)) if !error.is_connect() => Ok(pod.name_any()),
+                other => anyhow::bail!("{} answers {other:?}", pod.name_any()),
+            }
+        }
+    });
+    Ok(vec![killed.await?])
 }
 
 /// Stops a handler's process and lets it go on.
@@ -368,9 +406,8 @@ async fn operator(world: &World<'_>) -> Result<Vec<Pod>> {
 
 /// New keys beside the old ones, then the new ones alone.
 async fn rotate(world: &World<'_>) -> Result<Vec<String>> {
-    let mut number = world.keys.lock().await;
-    let (old, new) = (Keys::numbered(*number), Keys::numbered(*number + 1));
-    *number += 1;
+    let number = world.keys.fetch_add(1, Ordering::Relaxed);
+    let (old, new) = (Keys::numbered(number), Keys::numbered(number + 1));
     world.gate.admit(new.clone());
     world.put_keys(&new).await?;
     sleep(OVERLAP).await;

@@ -137,6 +137,13 @@ pub struct Figures {
     pub after_return: Option<f64>,
 }
 
+/// A time for which Conductor heard nothing.
+struct Outage {
+    name: &'static str,
+    from: f64,
+    to: f64,
+}
+
 /// What is known of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Account {
@@ -287,12 +294,35 @@ impl Account {
         }
     }
 
+    /// The times for which Conductor heard nothing, or only for so short in between that leases
+    /// may not have been extended.
+    fn outages(&self) -> Vec<Outage> {
+        let events = self.events.iter().filter(|e| e.kind.may() == May::Strand);
+        let mut events: Vec<&Event> = events.collect();
+        events.sort_by(|a, b| a.from.total_cmp(&b.from));
+        let mut outages: Vec<Outage> = Vec::new();
+        for event in events {
+            match outages.last_mut() {
+                Some(last) if event.from <= last.to + self.lease / 3.0 + SLACK => {
+                    last.to = last.to.max(event.to);
+                }
+                _ => outages.push(Outage {
+                    name: event.kind.name(),
+                    from: event.from,
+                    to: event.to,
+                }),
+            }
+        }
+        outages
+    }
+
     /// Why an attempt was not the last.
     fn why_retried(&self, attempt: &Attempt) -> Option<String> {
         let execution = attempt.executions.last();
         let pod = execution.map(|e| &e.pod).or(attempt.pod.as_ref());
         let from = attempt.started?;
         let to = attempt.ended?;
+        let executed = !attempt.executions.is_empty();
         let cause = |may: May, longest: f64| {
             let mut events = self.events.iter().filter(|e| {
                 e.kind.may() == may
@@ -303,15 +333,33 @@ impl Account {
             });
             events.next().map(|e| e.kind.name().to_owned())
         };
+        let longest = self.lease + DETECTION;
+        let unheard = || {
+            let mut outages = self.outages().into_iter().filter(|outage| {
+                outage.from - SLACK <= to
+                    && from <= outage.to + SLACK
+                    && to <= outage.to + longest
+                    // A lease is extended from a third of it on: so much was left when it began.
+                    && outage.to - outage.from >= self.lease * 2.0 / 3.0 - SLACK
+            });
+            outages.next().map(|outage| outage.name.to_owned())
+        };
+        let unanswered = || {
+            // The answer to its poll may have been lost.
+            let mut events = self.events.iter().filter(|e| {
+                e.kind.may() == May::Strand && e.from - SLACK <= from && from <= e.to + SLACK
+            });
+            let lost = events.find(|e| to <= e.to + longest);
+            lost.filter(|_| !executed)
+                .map(|e| format!("{}, a poll's answer lost", e.kind.name()))
+        };
         match attempt.status {
             // Its lease ended: nobody kept it, or Conductor did not hear of it.
-            TaskStatus::TimedOut => {
-                let longest = self.lease + DETECTION;
-                cause(May::CutOff, longest).or_else(|| cause(May::Strand, longest))
-            }
+            TaskStatus::TimedOut => cause(May::CutOff, longest)
+                .or_else(unanswered)
+                .or_else(unheard),
             TaskStatus::Failed => {
                 // A version that fails every task executes nothing.
-                let executed = !attempt.executions.is_empty();
                 // The report of it may have to wait for Conductor.
                 let late = self.lease;
                 cause(May::CutOff, late).or_else(|| cause(May::Fail, late).filter(|_| !executed))
@@ -319,8 +367,7 @@ impl Account {
             // Its lease ended while Conductor was away, and its result came when Conductor was about
             // to find that out: a decision that had begun goes on from what it had read.
             TaskStatus::Completed if to - from > self.lease => {
-                let crossed = cause(May::Strand, self.lease + DETECTION);
-                crossed.map(|why| format!("{why}, the end of the lease crossed the result"))
+                unheard().map(|why| format!("{why}, the end of the lease crossed the result"))
             }
             _ => None,
         }
@@ -336,7 +383,7 @@ impl Account {
         if first.ended.is_some() || first.cut.is_none_or(|cut| second.began < cut - SLACK) {
             // It was done, or went on: delivered twice, as a server that was ended may do.
             let hit = |e: &&Event| {
-                e.kind.may() == May::Strand
+                e.kind == Kind::ConductorRestart
                     && e.from - SLACK <= second.began
                     && first.began <= e.to + SLACK
             };

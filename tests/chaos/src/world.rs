@@ -1,7 +1,7 @@
 //! Everything that a run needs: a worker in a namespace of its own, Conductor behind a gateway that
 //! asks for keys and a proxy that breaks, and who watches.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::AtomicU32, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use api::ConductorWorker;
@@ -9,7 +9,7 @@ use conductor_client::{TaskDef, WorkflowDef};
 use faults::proxy::Proxy;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Namespace, Pod, Secret},
+    core::v1::{EnvVar, Namespace, Pod, Secret},
 };
 use kube::{
     Api, ResourceExt as _,
@@ -117,11 +117,24 @@ pub struct World<'a> {
     /// What becomes of the pods.
     pub watch: Watch,
     /// The number of the keys that are valid.
-    pub keys: Mutex<u32>,
-    /// The number of the version; whoever changes it waits for his turn.
-    pub version: Mutex<u32>,
-    /// Whoever changes the number of pods waits for his turn.
+    pub keys: AtomicU32,
+    /// The number of the version that was applied last.
+    pub version: AtomicU32,
+    /// What one thing that goes wrong does at a time.
+    pub turns: Turns,
+}
+
+/// What can be broken by one thing at a time.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// The template, and with it the pods' number: that is not lowered while they are replaced.
+    pub template: Mutex<()>,
+    /// The number of pods.
     pub scaling: Mutex<()>,
+    /// The way to Conductor.
+    pub road: Mutex<()>,
+    /// The cluster's own parts.
+    pub parts: Mutex<()>,
 }
 
 impl<'a> World<'a> {
@@ -141,9 +154,9 @@ impl<'a> World<'a> {
             gate,
             ledger,
             watch,
-            keys: Mutex::new(1),
-            version: Mutex::new(1),
-            scaling: Mutex::new(()),
+            keys: AtomicU32::new(1),
+            version: AtomicU32::new(1),
+            turns: Turns::default(),
         };
         world.define().await?;
         world.create_namespace().await?;
@@ -381,6 +394,16 @@ impl<'a> World<'a> {
         .await
     }
 
+    /// The names of the pods of a version, those that are told to end included.
+    pub async fn of_version(&self, version: u32) -> Result<Vec<String>> {
+        let pods = self.pods().list(&ListParams::default()).await?;
+        let of_it = pods.items.iter().filter(|pod| {
+            let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+            is_version(containers.flat_map(|c| c.env.iter().flatten()), version)
+        });
+        Ok(of_it.map(Pod::name_any).collect())
+    }
+
     /// Waits until so many pods of this version of the template are ready and no other is there.
     pub async fn settle(&self, replicas: u32) -> Result<()> {
         self.settle_as(replicas, None).await
@@ -443,14 +466,13 @@ impl<'a> World<'a> {
 /// Whether a Deployment's template is of the version.
 fn runs(deployment: &Deployment, version: u32) -> bool {
     let template = deployment.spec.as_ref().map(|spec| &spec.template);
-    let containers = template
-        .and_then(|t| t.spec.as_ref())
-        .map(|s| &s.containers);
-    let env = containers
-        .and_then(|c| c.first())
-        .and_then(|c| c.env.as_ref());
-    env.is_some_and(|env| {
-        let number = Some(version.to_string());
-        env.iter().any(|e| e.name == "VERSION" && e.value == number)
-    })
+    let spec = template.and_then(|t| t.spec.as_ref());
+    let containers = spec.into_iter().flat_map(|spec| &spec.containers);
+    is_version(containers.flat_map(|c| c.env.iter().flatten()), version)
+}
+
+fn is_version<'a>(env: impl IntoIterator<Item = &'a EnvVar>, version: u32) -> bool {
+    let number = Some(version.to_string());
+    env.into_iter()
+        .any(|e| e.name == "VERSION" && e.value == number)
 }

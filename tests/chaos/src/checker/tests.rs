@@ -92,9 +92,30 @@ fn a_retry_needs_something_that_hit_its_pod_meanwhile() {
     assert_eq!(fate(kill("a", 10.0)), unexplained, "earlier");
     let harmless = vec![event(Kind::Roll, None, 0.0, 100.0)];
     assert_eq!(fate(harmless), unexplained);
-    let away = vec![event(Kind::ConductorRestart, None, 18.0, 30.0)];
+    let away = |to| vec![event(Kind::ConductorRestart, None, 18.0, to)];
     let stranded = Fate::Again(vec![Some("Conductor restarted".to_owned())]);
-    assert_eq!(fate(away), stranded);
+    assert_eq!(fate(away(30.0)), stranded);
+    assert_eq!(fate(away(25.0)), unexplained, "its lease outlasts that");
+    let twice = vec![
+        event(Kind::ConductorErrors, None, 18.0, 24.0),
+        event(Kind::NetworkCut, None, 26.0, 30.0),
+    ];
+    let stranded = Fate::Again(vec![Some("Conductor answers 500".to_owned())]);
+    assert_eq!(fate(twice), stranded, "twice, with little in between");
+}
+
+#[test]
+fn a_poll_whose_answer_is_lost_strands_what_nobody_executed() {
+    let away = || vec![event(Kind::NetworkCut, None, 18.0, 20.0)];
+    let polled = |at, executions| {
+        let stranded = attempt(TaskStatus::TimedOut, at, at + 20.0, executions);
+        account(away()).fate(&story(vec![stranded, done(60.0, 62.0)]))
+    };
+    let lost = "network cut, a poll's answer lost".to_owned();
+    assert_eq!(polled(19.0, vec![]), Fate::Again(vec![Some(lost)]));
+    assert_eq!(polled(30.0, vec![]), Fate::Again(vec![None]), "later");
+    let executed = vec![execution("a", 19.0, None, None)];
+    assert_eq!(polled(19.0, executed), Fate::Again(vec![None]));
 }
 
 #[test]
@@ -122,9 +143,11 @@ fn a_task_that_comes_back_too_late_has_no_reason() {
 fn a_broken_version_fails_what_it_does_not_execute() {
     let failed = attempt(TaskStatus::Failed, 11.0, 11.1, vec![]);
     let told = story(vec![failed, done(12.0, 14.0)]);
-    let broken = || vec![event(Kind::BrokenRoll, None, 5.0, 30.0)];
+    let broken = || vec![event(Kind::BrokenRoll, Some("a"), 5.0, 30.0)];
     let why = Fate::Again(vec![Some("broken rolling update".to_owned())]);
     assert_eq!(account(broken()).fate(&told), why);
+    let elsewhere = vec![event(Kind::BrokenRoll, Some("b"), 5.0, 30.0)];
+    assert_eq!(account(elsewhere).fate(&told), Fate::Again(vec![None]));
     let executed = execution("a", 11.0, None, Some(11.1));
     let failed = attempt(TaskStatus::Failed, 11.0, 11.1, vec![executed]);
     let told = story(vec![failed, done(12.0, 14.0)]);

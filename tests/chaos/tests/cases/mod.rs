@@ -52,6 +52,7 @@ const SHORT: &[(&str, Body)] = &[
 ];
 
 const LONG: &[(&str, Body)] = &[
+    ("everything_harmless_at_once", storm::harmless),
     ("rolls_scale_downs_and_evictions_cost_nothing", calm::calm),
     ("operator_away", away::operator),
     ("api_server_away", away::api_server),

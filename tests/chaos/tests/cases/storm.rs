@@ -2,13 +2,13 @@
 
 use anyhow::{Result, ensure};
 use chaos::{
-    kind::Kind,
+    kind::{Kind, May},
     run::Script,
     schedule::{Lengths, arrivals, schedule},
 };
 use live::stage::Stage;
 
-use super::{Form, nothing_wrong, whole, worker};
+use super::{Form, nobody_noticed, nothing_wrong, whole, worker};
 
 /// Tasks a second.
 const RATE: f64 = 8.0;
@@ -39,4 +39,20 @@ pub(crate) fn storm(stage: &Stage, form: Form) -> Result<()> {
         run.account.events.len()
     );
     nothing_wrong(&run)
+}
+
+/// All that may cost no task anything, three times each, and nothing that may: there is nothing
+/// that could excuse a retry.
+pub(crate) fn harmless(stage: &Stage, form: Form) -> Result<()> {
+    let kinds = Kind::ALL.into_iter().filter(|k| k.may() == May::Nothing);
+    let kinds: Vec<Kind> = kinds.collect();
+    let script = Script {
+        name: "harmless".to_owned(),
+        seed: form.seed,
+        jobs: arrivals(form.seed, RATE, 3600.0, LENGTHS),
+        enough: 0,
+        planned: schedule(form.seed, &kinds, 3, CALM, 600.0),
+        hand_backs: false,
+    };
+    nobody_noticed(&whole(stage, worker("harmless"), script)?)
 }
