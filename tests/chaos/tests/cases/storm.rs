@@ -24,11 +24,13 @@ const CALM: f64 = 5.0;
 /// Each kind of trouble once in the short form, five times in the long one.
 pub(crate) fn storm(stage: &Stage, form: Form) -> Result<()> {
     let (times, seconds) = if form.long { (5, 1500.0) } else { (1, 240.0) };
+    // Whoever has to wait for his turn comes late, and is to find work all the same.
+    let jobs = arrivals(form.seed, RATE, 4.0 * seconds, LENGTHS);
     let script = Script {
         name: "storm".to_owned(),
         seed: form.seed,
-        jobs: arrivals(form.seed, RATE, seconds, LENGTHS),
-        enough: usize::MAX,
+        enough: jobs.iter().filter(|job| job.at < seconds).count(),
+        jobs,
         planned: schedule(form.seed, &Kind::ALL, times, CALM, seconds * 0.8),
         hand_backs: false,
     };
