@@ -8,6 +8,7 @@ use crate::{
     backoff::Backoff,
     gate::Seen,
     lease::report_patience,
+    presence::Probe,
     result::Report,
     spool::{self, Kept},
 };
@@ -25,6 +26,9 @@ const UNAUTHORIZED: Duration = Duration::from_secs(5);
 
 /// How long a report that asks for the next task has for it, but for what its size needs.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An attempt that takes longer is kept on disk meanwhile, and the server is looked for.
+pub(crate) const HANGS: Duration = Duration::from_secs(1);
 
 /// No attempt takes longer, but for what a slow link needs.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
@@ -143,9 +147,10 @@ pub(crate) struct Letter {
     pub(crate) was_sent: bool,
     /// How many attempts have taken all the time they may.
     pub(crate) timeouts: u32,
-    /// The last attempt was cut short, since the server had come back. The next one is not: a
-    /// server that answers now and then has all the time for it.
-    pub(crate) was_cut: bool,
+    /// How many attempts were cut short, since the server answers others.
+    cuts: u32,
+    /// The last one was, and the next one shows whether it was lost.
+    pub(crate) probe: Option<Probe>,
     /// What it is sent instead of, refused for good.
     instead_of: Option<Refused>,
     refusals: u32,
@@ -189,6 +194,19 @@ impl Letter {
             was_sent: is_hand_back,
             ..Self::new(report.instead(&error.to_string()), None)
         }
+    }
+
+    /// An attempt was cut short.
+    pub(crate) fn was_cut(&mut self, probe: Option<Probe>) {
+        self.cuts = self.cuts.saturating_add(1);
+        self.probe = probe;
+    }
+
+    /// How long the next attempt is left alone: twice as long after each that was cut. It may
+    /// find an old connection again; and a server that is slow with it, or answers now and then,
+    /// has all the time for it in the end.
+    pub(crate) fn hangs(&self) -> Duration {
+        HANGS.saturating_mul(1 << self.cuts.min(16))
     }
 
     /// Whether it would take the task from whoever may have it by now, were it sent twice.

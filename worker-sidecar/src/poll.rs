@@ -116,8 +116,11 @@ pub struct Poller {
     line: Line,
     current: Option<(Flight, Vec<Slot>)>,
     late: FuturesUnordered<Flight>,
-    /// How many of the overdue ones the server's return has left behind.
-    left_behind: usize,
+    /// The overdue ones that began before wait for nothing: the server has answered what began
+    /// then.
+    back: Option<Instant>,
+    /// The server answers, so one more may show whether the overdue ones are lost.
+    probes: bool,
 }
 
 /// What a poller works with.
@@ -184,9 +187,18 @@ impl Landed {
 /// An answer that is later than its wait by this much is overdue.
 const OVERDUE: Duration = Duration::from_secs(2);
 
-/// So many overdue polls are awaited before another is sent, unless the server has come back
-/// meanwhile: then they wait for nothing.
+/// So many overdue polls are awaited before another is sent, unless the server answers what began
+/// after them: then they wait for nothing.
 const MOST_LATE: usize = 4;
+
+/// Since when there have been as many overdue polls as may be; none while there are fewer. `began`:
+/// when each of them was sent. `back`: the server has answered what was sent then, so that what is
+/// older is not awaited any more.
+fn awaited_since(began: impl Iterator<Item = Instant>, back: Option<Instant>) -> Option<Instant> {
+    let mut awaited: Vec<_> = began.filter(|began| Some(*began) > back).collect();
+    awaited.sort_unstable();
+    (awaited.len() >= MOST_LATE).then(|| awaited[0])
+}
 
 impl Future for Flight {
     type Output = Landed;
@@ -218,7 +230,8 @@ impl Poller {
             line,
             current: None,
             late: FuturesUnordered::new(),
-            left_behind: 0,
+            back: None,
+            probes: false,
         }
     }
 
@@ -230,8 +243,10 @@ impl Poller {
     pub async fn next(&mut self) -> Option<Vec<Delivery>> {
         loop {
             let Some((flight, _)) = &mut self.current else {
-                self.left_behind = self.left_behind.min(self.late.len());
-                let may_launch = self.late.len() - self.left_behind < MOST_LATE;
+                let back = self.back.max(self.line.gate.presence().back());
+                let awaited = self.late.iter().map(|flight| flight.began);
+                let awaited = awaited_since(awaited, back);
+                let may_launch = awaited.is_none() || self.probes;
                 let shutdown = self.line.shutdown.clone();
                 tokio::select! {
                     biased;
@@ -241,11 +256,12 @@ impl Poller {
                     _ = shutdown.begun(), if self.late.is_empty() => return None,
                     (slots, in_the_air) = self.line.slots_to_poll_for(), if may_launch && !self.line.shutdown.has_begun() => {
                         if !self.line.shutdown.has_begun() {
+                            self.probes = false;
                             self.current = Some((self.line.launch(slots.len(), in_the_air), slots));
                         }
                     }
-                    () = self.line.server_returned(), if !may_launch && !self.line.shutdown.has_begun() => {
-                        self.left_behind = self.late.len();
+                    () = self.line.server_is_there(awaited), if !may_launch && !self.line.shutdown.has_begun() => {
+                        self.probes = true;
                     }
                     _ = shutdown.begun(), if !self.line.shutdown.has_begun() => {}
                 }
@@ -256,6 +272,9 @@ impl Poller {
                 biased;
                 landed = flight => {
                     let slots = self.current.take().map_or_else(Vec::new, |(_, slots)| slots);
+                    if landed.answer.is_ok() {
+                        self.back = Some(landed.began);
+                    }
                     return Some(self.line.landed(landed, slots));
                 }
                 Some(landed) = self.late.next(), if !self.late.is_empty() => {
@@ -350,9 +369,11 @@ impl Line {
         self.deliver(landed, || slots.next())
     }
 
-    async fn server_returned(&self) {
+    /// For overdue polls, the oldest of which began then.
+    async fn server_is_there(&self, since: Option<Instant>) {
         let look = || presence::answers(&self.client, &self.lane.task.name, &self.lane.metrics);
-        self.gate.presence().returned(look).await;
+        let since = since.unwrap_or_else(Instant::now);
+        self.gate.presence().is_there(since, look).await;
     }
 
     /// An overdue poll's: its slots were given to others meanwhile.
@@ -466,6 +487,27 @@ mod tests {
         assert!(until(later).now_or_never().is_none());
         until(later).await;
         assert!(Instant::now() >= later);
+    }
+
+    #[test]
+    fn polls_lost_in_one_outage_do_not_excuse_those_of_the_next() {
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let awaited = |began: &[u64], back: Option<u64>| {
+            awaited_since(began.iter().map(|n| at(*n)), back.map(at))
+        };
+        assert_eq!(awaited(&[1, 2, 3], None), None);
+        assert_eq!(awaited(&[3, 1, 4, 2], None), Some(at(1)));
+        // It has come back: what is older is not awaited, and does not come either.
+        assert_eq!(awaited(&[1, 2, 3, 4], Some(4)), None);
+        assert_eq!(awaited(&[1, 2, 3, 4, 11, 12, 13], Some(4)), None);
+        assert_eq!(
+            awaited(&[1, 2, 3, 4, 11, 12, 13, 14], Some(4)),
+            Some(at(11))
+        );
+        // Some of the first have ended by then.
+        assert_eq!(awaited(&[4, 11, 12, 13, 14], Some(4)), Some(at(11)));
+        assert_eq!(awaited(&[4, 11, 12, 13, 14], Some(11)), None);
     }
 
     /// What is said of a task that cannot be read goes into the log.

@@ -4,6 +4,9 @@
 //! result goes into the spool; from then on its slot is free, and it is sent again when the
 //! [`Gate`] lets it through. Where there is no spool, or no room, the result keeps its slot.
 
+mod again;
+mod hung;
+
 use std::{
     pin::Pin,
     sync::{
@@ -13,25 +16,23 @@ use std::{
     time::Duration,
 };
 
-use conductor_client::{Client, Error, Kind, Malformed, Task};
+use conductor_client::{Client, Error, Malformed, Task};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+
+use again::Tried;
 
 use crate::{
     gate::Gate,
     lease::Air,
-    letter::{Failure, Letter, Next, next, patience, patience_to_ask},
+    letter::{Failure, HANGS, Letter, Next, next, patience, patience_to_ask},
     log_lines::LogLines,
     metrics::{Request, TaskMetrics},
-    presence,
     result::Report,
     shutdown::Shutdown,
     spool::{Kept, Spool},
     stats,
 };
-
-/// An attempt that takes longer is kept on disk meanwhile, and the server is looked for.
-const HANGS: Duration = Duration::from_secs(1);
 
 /// What became of a report.
 #[derive(Debug)]
@@ -51,13 +52,6 @@ pub struct Reporter {
     /// The server knows no update-v2.
     no_v2: AtomicBool,
     log_lines: LogLines,
-}
-
-/// What became of another attempt.
-enum Tried {
-    Taken(Box<Report>),
-    GivenUp,
-    Failed,
 }
 
 /// The answer to a report that asked for the next task.
@@ -95,10 +89,11 @@ impl Reporter {
         hold: &mut Option<H>,
     ) -> Sent {
         on_time(&mut report);
-        let mut kept = None;
+        let (mut kept, mut cut) = (None, None);
         let was_sent = !self.gate.is_away();
-        let (mut timeouts, mut was_cut) = (0, false);
+        let mut timeouts = 0;
         if was_sent {
+            let began = Instant::now();
             let first = async {
                 let _turn = air.for_report().await;
                 self.attempt(&report, &mut timeouts, metrics).await
@@ -106,22 +101,22 @@ impl Reporter {
             tokio::pin!(first);
             let sent = tokio::select! {
                 biased;
-                sent = &mut first => Some(sent),
+                sent = &mut first => Ok(sent),
                 () = tokio::time::sleep(HANGS) => {
                     kept = Box::pin(self.keep(&report, metrics)).await;
-                    Box::pin(self.unless_returned(&report, HANGS, first, metrics)).await
+                    Box::pin(self.unless_lost(&report, began, Duration::ZERO, None, first, metrics)).await
                 }
             };
             match sent {
-                Some(Ok(())) => {
+                Ok(Ok(())) => {
                     if let Some(kept) = kept {
                         kept.remove().await;
                     }
                     self.taken(&report, metrics).await;
                     return Sent::Accepted(None);
                 }
-                Some(Err(error)) => self.failed_first(&report, &error),
-                None => was_cut = true,
+                Ok(Err(error)) => self.failed_first(&report, &error),
+                Err(lost) => cut = Some(lost),
             }
         }
         if kept.is_none() {
@@ -132,7 +127,10 @@ impl Reporter {
         }
         // Boxed, here and below: what happens seldom should not make every task's future large.
         let mut letter = Letter::new(report, kept);
-        (letter.was_sent, letter.timeouts, letter.was_cut) = (was_sent, timeouts, was_cut);
+        (letter.was_sent, letter.timeouts) = (was_sent, timeouts);
+        if let Some(cut) = cut {
+            letter.was_cut(cut.probe);
+        }
         Box::pin(self.deliver(letter, air, metrics, hold)).await
     }
 
@@ -277,178 +275,6 @@ impl Reporter {
         sent
     }
 
-    /// The answer to a call about a report that has been in the air for so long; none if the
-    /// server was silent and has come back. Then the call is on a connection that leads nowhere,
-    /// and the next one goes out on another.
-    async fn unless_returned<T>(
-        &self,
-        report: &Report,
-        for_so_long: Duration,
-        call: impl Future<Output = T>,
-        metrics: &TaskMetrics,
-    ) -> Option<T> {
-        let began = Instant::now();
-        let look = || presence::answers(&self.client, &report.task_type, metrics);
-        tokio::select! {
-            biased;
-            answer = call => Some(answer),
-            () = self.gate.presence().returned(look) => {
-                let failure = Some((Kind::Retryable { after: None }, None));
-                metrics.updated(Request::Update, for_so_long + began.elapsed(), failure);
-                let (task, workflow) = ids(report);
-                tracing::warn!(task, workflow, "Conductor answers others, and not this result; it is sent again");
-                None
-            }
-        }
-    }
-
-    /// The same for another attempt.
-    async fn unless_cut<T>(
-        &self,
-        report: &Report,
-        was_cut: bool,
-        call: impl Future<Output = T>,
-        metrics: &TaskMetrics,
-    ) -> Option<T> {
-        if was_cut {
-            return Some(call.await);
-        }
-        tokio::pin!(call);
-        tokio::select! {
-            biased;
-            answer = &mut call => Some(answer),
-            () = tokio::time::sleep(HANGS) => self.unless_returned(report, HANGS, call, metrics).await,
-        }
-    }
-
-    /// Whether a hand-back need not be sent again: the server has taken it, or has given the
-    /// task to somebody else. A repetition would take the task away from them.
-    async fn is_settled(&self, report: &Report, metrics: &TaskMetrics) -> Result<bool, Error> {
-        let (id, workflow) = ids(report);
-        let began = Instant::now();
-        let looked = self
-            .client
-            .get_task_within(id, patience(report.lease_length(), 0, 0))
-            .await;
-        metrics.looked(began.elapsed(), failure(&looked));
-        let task = looked?;
-        let open = report.is_open(&task);
-        if !open {
-            let (status, holder) = (task.status(), task.worker_id());
-            tracing::info!(
-                task = id,
-                workflow,
-                ?status,
-                holder,
-                "the task is no longer held here; its hand-back is not sent again"
-            );
-        }
-        Ok(!open)
-    }
-
-    /// After the first attempt.
-    async fn deliver<H>(
-        &self,
-        mut letter: Letter,
-        air: &Air,
-        metrics: &TaskMetrics,
-        hold: &mut Option<H>,
-    ) -> Sent {
-        loop {
-            match self.try_again(&mut letter, air, metrics).await {
-                Tried::Taken(report) => {
-                    self.log_lines.send(&report, metrics).await;
-                    return Sent::Accepted(None);
-                }
-                Tried::GivenUp => return Sent::GivenUp,
-                Tried::Failed => self.keep_late(&mut letter, metrics, hold).await,
-            }
-        }
-    }
-
-    /// One more attempt, when the gate lets it through, and the pause after it. Repeats may
-    /// reach the server twice. Of those that end a task it takes the first and ignores the
-    /// others. May be dropped.
-    async fn try_again(&self, letter: &mut Letter, air: &Air, metrics: &TaskMetrics) -> Tried {
-        let pass = self.gate.pass().await;
-        let mut report = match letter.report().await {
-            Ok(Some(report)) => report,
-            Ok(None) => return Tried::GivenUp, // a letter has one of the two
-            Err(error) => {
-                metrics.lost();
-                let (task, workflow) = letter.kept.as_ref().map(Kept::ids).unzip();
-                tracing::error!(task, workflow, %error, "a result in the spool cannot be read any more; it is lost");
-                return Tried::GivenUp;
-            }
-        };
-        let is_hand_back = letter.is_hand_back(&report);
-        on_time(&mut report);
-        let look_first = is_hand_back && letter.was_sent;
-        let was_cut = std::mem::take(&mut letter.was_cut);
-        let (sent, timeouts) = (&mut letter.was_sent, &mut letter.timeouts);
-        let attempt = async {
-            if look_first && self.is_settled(&report, metrics).await? {
-                return Ok(());
-            }
-            let _turn = air.for_report().await;
-            *sent = true;
-            let sent = self.attempt(&report, timeouts, metrics).await;
-            sent.inspect(|()| self.gate.open())
-        };
-        let error = match self.unless_cut(&report, was_cut, attempt, metrics).await {
-            Some(Err(error)) => error,
-            Some(Ok(())) => {
-                drop(pass);
-                letter.remove().await;
-                return Tried::Taken(Box::new(report));
-            }
-            None => {
-                letter.was_cut = true;
-                return Tried::Failed;
-            }
-        };
-        let (failure, seen) = (Failure::from(&error), self.gate.seen());
-        let others =
-            failure.is_forbidden() && letter.is_forbidden_alone(seen, || self.gate.forbidden());
-        let next = letter.next(failure, others, seen, fastrand::f64());
-        if let Next::Away(after) = next {
-            self.gate.shut(after, fastrand::f64());
-        }
-        drop(pass);
-        match next {
-            Next::Away(_) => warn(&report, &error),
-            Next::Again(pause) => {
-                warn(&report, &error);
-                drop(report); // it may be large, and the pause long
-                tokio::time::sleep(pause).await;
-            }
-            Next::Instead => {
-                given_up(&report, &error, metrics);
-                letter.remove().await;
-                *letter = Letter::instead(&report, &error, is_hand_back);
-            }
-            Next::GiveUp => {
-                given_up(&report, &error, metrics);
-                letter.remove().await;
-                return Tried::GivenUp;
-            }
-        }
-        Tried::Failed
-    }
-
-    /// There may be room by now. Not to be dropped: what is written would stay.
-    async fn keep_late<H>(&self, letter: &mut Letter, metrics: &TaskMetrics, hold: &mut Option<H>) {
-        if let Some(report) = letter.in_memory.take() {
-            match self.keep(&report, metrics).await {
-                Some(kept) => letter.kept = Some(kept),
-                None => letter.in_memory = Some(report),
-            }
-        }
-        if letter.kept.is_some() {
-            hold.take();
-        }
-    }
-
     /// Into the spool, if there is one with room.
     async fn keep(&self, report: &Report, metrics: &TaskMetrics) -> Option<Kept> {
         let spool = self.spool.as_ref()?;
@@ -494,13 +320,4 @@ fn failure<T>(sent: &Result<T, Error>) -> crate::metrics::Failure {
 fn warn(report: &Report, error: &Error) {
     let (task, workflow) = ids(report);
     tracing::warn!(task, workflow, %error, "the result was not taken; it is sent again");
-}
-
-fn given_up(report: &Report, error: &Error, metrics: &TaskMetrics) {
-    let (task, workflow) = ids(report);
-    metrics.lost();
-    tracing::error!(
-        task, workflow, status = ?report.update.status, %error,
-        "Conductor does not take the result; given up"
-    );
 }

@@ -1,6 +1,9 @@
 //! A gateway that forgets its connections.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::Result;
 use tokio::{
@@ -18,6 +21,7 @@ pub struct Gateway {
     addr: SocketAddr,
     /// Dark where it is odd.
     turns: watch::Sender<u64>,
+    lost: Arc<Mutex<Vec<String>>>,
     serving: JoinHandle<()>,
 }
 
@@ -28,15 +32,18 @@ impl Gateway {
         let addr = listener.local_addr()?;
         let turns = watch::Sender::new(0);
         let told = turns.clone();
+        let lost = Arc::new(Mutex::new(Vec::new()));
+        let noted = lost.clone();
         let serving = tokio::spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                open.spawn(pass_on(stream, to, told.subscribe()));
+                open.spawn(pass_on(stream, to, told.subscribe(), noted.clone()));
             }
         });
         Ok(Self {
             addr,
             turns,
+            lost,
             serving,
         })
     }
@@ -44,6 +51,13 @@ impl Gateway {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// How many requests have vanished whose first line holds this. Not among them is what had
+    /// been passed on, and whose answer is lost.
+    pub fn lost(&self, what: &str) -> usize {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.iter().filter(|line| line.contains(what)).count()
     }
 
     /// Forgets all connections, and takes new ones without a word.
@@ -63,7 +77,12 @@ impl Drop for Gateway {
     }
 }
 
-async fn pass_on(mut client: TcpStream, to: SocketAddr, mut turns: watch::Receiver<u64>) {
+async fn pass_on(
+    mut client: TcpStream,
+    to: SocketAddr,
+    mut turns: watch::Receiver<u64>,
+    lost: Arc<Mutex<Vec<String>>>,
+) {
     let is_light = turns.borrow_and_update().is_multiple_of(2);
     // Kept open, as by a server that does not know either.
     let mut server = None;
@@ -74,6 +93,15 @@ async fn pass_on(mut client: TcpStream, to: SocketAddr, mut turns: watch::Receiv
             _ = turns.changed() => {}
         }
     }
-    let mut lost = [0; 4096];
-    while client.read(&mut lost).await.is_ok_and(|n| n > 0) {}
+    let mut sent = [0; 4096];
+    while let Ok(n) = client.read(&mut sent).await {
+        if n == 0 {
+            return;
+        }
+        // A body's rest is a line of its own here, and no request's.
+        let text = String::from_utf8_lossy(&sent[..n]);
+        let line = text.lines().next().unwrap_or_default().to_owned();
+        let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.push(line);
+    }
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use conductor_client::Workflow;
+use embedded_conductor::Options;
 use harness::{Call, Handler, Reply, Server, eventually, unique};
 use prometheus::{
     Registry,
@@ -45,7 +46,24 @@ impl Setup {
     pub(crate) async fn new(
         behaviour: impl Fn(&Call) -> Reply + Send + Sync + 'static,
     ) -> Result<Self> {
-        let server = Server::embedded().await?;
+        Self::of(Server::embedded().await?, behaviour).await
+    }
+
+    /// The same with a Conductor that notes what becomes of each task.
+    pub(crate) async fn with_journal(
+        behaviour: impl Fn(&Call) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let options = Options {
+            journal: true,
+            ..Options::default()
+        };
+        Self::of(Server::embedded_with(options).await?, behaviour).await
+    }
+
+    async fn of(
+        server: Server,
+        behaviour: impl Fn(&Call) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self> {
         let task = unique("task");
         server.register(&task).await?;
         Ok(Self {

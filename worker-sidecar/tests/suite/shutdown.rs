@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use conductor_client::{TaskDef, TaskStatus};
-use embedded_conductor::{Fault, Move, Moved, On, Options};
-use harness::{Handler, Reply, Server, eventually, unique};
+use embedded_conductor::{Fault, Move, Moved, On};
+use harness::{Reply, eventually};
 use serde_json::json;
 use worker_sidecar::control;
 
@@ -127,25 +127,13 @@ async fn drain_waits_for_the_work_and_not_without_an_announcement() -> Result<()
 async fn what_cannot_finish_is_taken_up_by_another_pod_within_two_seconds() -> Result<()> {
     const TASKS: usize = 4;
     // Each stores something and comes again; then it takes too long, once.
-    let handler = Handler::start(|call| match call.before {
+    let setup = Setup::with_journal(|call| match call.before {
         0 => Reply::answer(202, json!({"checkpoint": call.input}).to_string())
             .header("retry-after", "0"),
         1 => Reply::hang(),
         _ => Reply::output(json!({"from": call.body["outputData"]})),
     })
     .await?;
-    let options = Options {
-        journal: true,
-        ..Options::default()
-    };
-    let server = Server::embedded_with(options).await?;
-    let task = unique("task");
-    server.register(&task).await?;
-    let setup = Setup {
-        server,
-        handler,
-        task,
-    };
     let mut config = setup.config()?;
     config.grace = SHORT_GRACE;
     let ends = Running::start(config)?;
