@@ -7,7 +7,8 @@ use conductor_client::{TaskDef, TaskStatus};
 use embedded_conductor::{Fault, Move, Moved, On};
 use harness::{Reply, eventually};
 use serde_json::json;
-use worker_sidecar::control;
+use tokio::time::Instant;
+use worker_sidecar::{control, shutdown::Limits};
 
 use crate::setup::{LONG_GRACE, Running, SHORT_GRACE, SOON, Setup};
 
@@ -284,7 +285,8 @@ async fn a_restart_of_the_handler_alone_fails_its_calls_and_stops_nothing_else()
     running.end().await
 }
 
-/// A call that takes longer than its lease and ends late in a shutdown, while Conductor is busy.
+/// A call that takes longer than its lease and ends after the drain limit, when `/drain` has been
+/// answered; its result, while Conductor is busy, is taken only when calls would have been cut.
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_are_kept_and_results_sent_again_to_the_very_end() -> Result<()> {
     let setup = Setup::new(|_| Reply::hang()).await?;
@@ -295,29 +297,33 @@ async fn leases_are_kept_and_results_sent_again_to_the_very_end() -> Result<()> 
     };
     setup.server.register_def(def).await?;
     let mut config = setup.config()?;
-    config.grace = LONG_GRACE;
+    config.grace = SHORT_GRACE;
     let running = Running::start(config)?;
     let id = setup.start(1).await?;
     setup.at_work(1).await?;
     running.sidecar.begin_shutdown();
+    let limits = Limits::new(Instant::now(), SHORT_GRACE);
     let embedded = setup.server.as_embedded().context("embedded")?;
-    let extended = async |more: u64| {
-        let wanted = embedded.counts().leases + more;
-        eventually("the lease is extended", SOON, async || {
-            match embedded.counts().leases {
-                n if n >= wanted => Ok(()),
-                n => Err(n),
-            }
-        })
-        .await
-    };
-    // More than a lease in all.
-    extended(4).await?;
+    tokio::time::timeout(SOON, running.sidecar.drained()).await?;
+    ensure!(running.sidecar.in_flight() == 1, "it drained at its limit");
+    let leases = embedded.counts().leases;
+    eventually("the lease is extended", SOON, async || {
+        match embedded.counts().leases {
+            n if n > leases => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await?;
+    ensure!(setup.handler.running() == 1, "before the call was cut");
     embedded.faults().set(Fault::Status(503), On::Updates);
     setup.handler.release();
+    // Until nothing is left but results on their way.
+    tokio::time::sleep_until(limits.cut).await;
+    let refused = running.counted("task_update_error");
+    ensure!(refused >= 1.0, "the call was cut before it ended");
     eventually("the result is sent again", SOON, async || {
         match running.counted("task_update_error") {
-            n if n >= 2.0 => Ok(()),
+            n if n > refused => Ok(()),
             n => Err(n),
         }
     })
@@ -325,6 +331,7 @@ async fn leases_are_kept_and_results_sent_again_to_the_very_end() -> Result<()> 
     embedded.faults().clear();
     let workflow = setup.server.completed(&id, SOON).await?;
     ensure!(workflow.tasks.len() == 1, "{workflow:?}");
+    ensure!(!setup.handler.ledger()[0].abandoned, "the call was cut");
     tokio::time::timeout(SOON, running.run).await??;
     Ok(())
 }
