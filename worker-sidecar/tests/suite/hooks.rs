@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use harness::{Reply, eventually};
 use serde_json::json;
 use tokio::process::{Child, Command};
@@ -117,18 +117,23 @@ async fn a_hook_that_comes_before_terminating_waits_for_the_work() -> Result<()>
     let pod = Pod::start(&setup, setup.handler.port(), "60s")?;
     let id = setup.start(1).await?;
     setup.at_work(1).await?;
-    let release = async {
+    let mut drained = Box::pin(pod.drain());
+    let told = async {
         pod.terminating().await?;
         eventually("it drains", SOON, async || match pod.get("/readyz").await {
             Ok((503, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         })
-        .await?;
-        setup.handler.release();
-        anyhow::Ok(())
+        .await
     };
-    let (drained, released) = tokio::join!(pod.drain(), release);
-    drained.and(released)?;
+    tokio::select! {
+        biased;
+        answer = &mut drained => bail!("the hook was answered beside a call: {answer:?}"),
+        told = told => told?,
+    }
+    ensure!(setup.handler.running() == 1);
+    setup.handler.release();
+    tokio::time::timeout(SOON, drained).await??;
     // What was in work when the hooks came is reported when they are answered.
     let workflow = setup.server.client().get_workflow(&id, true).await?;
     ensure!(workflow.status.is_terminal(), "{workflow:?}");
