@@ -16,6 +16,19 @@ const TREES: [&str; 5] = [
     "tests",
 ];
 
+/// Where cases are listed that are no `#[test]`.
+const LISTS: [&str; 6] = [
+    "/tests/chaos/tests/cases/mod.rs",
+    "/tests/chaos/tests/cases/yardstick.rs",
+    "/tests/cluster/tests/cases/mod.rs",
+    "/tests/faults/src/cases.rs",
+    "/tests/faults/src/scenario.rs",
+    "/tests/live/tests/cases/mod.rs",
+];
+
+/// Where they are functions of their modules' files.
+const MODULES: &str = "/tests/conformance/src/cases/";
+
 /// What has a test of its own for every row of docs/why-not-an-sdk.md.
 const ANSWERS: &str = "worker-sidecar/tests/suite/answers";
 
@@ -73,19 +86,51 @@ fn names_are_found_where_tests_are() {
     };
     let sources = Sources(vec![
         source(
-            "/tests/cluster/cases/mod.rs",
-            "(\"a_case\", drain::a_case),",
+            "/tests/cluster/tests/cases/mod.rs",
+            "(\n    \"a_case\",\n    drain::a_case),\n(\"owned\".to_owned(), x) // \"said\"",
         ),
-        source("/tests/conformance/polls.rs", "async fn counts() {}"),
+        source("/tests/cluster/tests/cases/work.rs", "run(\"setting\", 1)"),
+        source(
+            "/tests/faults/src/cases.rs",
+            "Case { name: \"field\", other_name: \"none\" }",
+        ),
+        source(
+            "/tests/faults/src/scenario.rs",
+            "Scenario::new(\"fault\", x)",
+        ),
+        source("/tests/chaos/tests/cases/yardstick.rs", "(\"trial\", x)"),
+        source(
+            "/tests/conformance/src/cases/polls.rs",
+            "async fn counts() {}",
+        ),
+        source("/crates/scaling/src/polls.rs", "fn decides() {}"),
         source(
             "/crates/a/src/b.rs",
             "fn not_a_test() {}\n    #[test]\n    #[ignore]\n    fn unit() {}\n    \"words\"",
         ),
     ]);
-    for name in ["a_case", "polls::counts", "unit"] {
+    for name in [
+        "a_case",
+        "owned",
+        "field",
+        "fault",
+        "yardstick::trial",
+        "polls::counts",
+        "unit",
+    ] {
         assert!(sources.have(name), "{name}");
     }
-    for name in ["not_a_test", "words", "counts", "leases::counts", "polls"] {
+    for name in [
+        "not_a_test",
+        "words",
+        "said",
+        "setting",
+        "none",
+        "counts",
+        "leases::counts",
+        "polls",
+        "polls::decides",
+    ] {
         assert!(!sources.have(name), "{name}");
     }
     let table = "| what | test |\n| --- | --- |\n| a `b` | `c`, `d` |\n\n| e | f |\n";
@@ -173,23 +218,37 @@ impl Sources {
         Ok(())
     }
 
-    /// A name is that of a function that is a test, or of a case of the suites below tests/, which
-    /// is a string there. With `module::` before it, it is either in that module's file.
+    /// A name is that of a function that is a test, or of a case that a suite below tests/ lists.
+    /// With `module::` before it, it is of that module's file.
     fn have(&self, name: &str) -> bool {
         match name.rsplit_once("::") {
             Some((module, name)) => {
-                let (file, function) = (format!("/{module}.rs"), format!("fn {name}("));
+                let file = format!("/{module}.rs");
                 let mut files = self.0.iter().filter(|s| s.path.ends_with(&file));
-                files.any(|s| s.text.contains(&function) || s.has_case(name))
+                files.any(|s| s.has_function(name) || s.lists(name))
             }
-            None => (self.0.iter()).any(|s| s.tests.iter().any(|t| t == name) || s.has_case(name)),
+            None => (self.0.iter()).any(|s| s.tests.iter().any(|t| t == name) || s.lists(name)),
         }
     }
 }
 
 impl Source {
-    fn has_case(&self, name: &str) -> bool {
-        self.path.contains("/tests/") && self.text.contains(&format!("\"{name}\""))
+    fn has_function(&self, name: &str) -> bool {
+        self.path.contains(MODULES) && self.text.contains(&format!("fn {name}("))
+    }
+
+    /// As the first of a tuple, a scenario's name, or the field `name`.
+    fn lists(&self, name: &str) -> bool {
+        if !LISTS.iter().any(|list| self.path.ends_with(list)) {
+            return false;
+        }
+        let code: String = self.text.split_whitespace().collect();
+        let listed = [
+            format!("(\"{name}\","),
+            format!("(\"{name}\".to_owned(),"),
+            format!("{{name:\"{name}\","),
+        ];
+        listed.iter().any(|listed| code.contains(listed))
     }
 }
 
