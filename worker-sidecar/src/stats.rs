@@ -485,20 +485,6 @@ mod tests {
         found
     }
 
-    /// What sidecars answered, the newest last: see crates/runtime/skew/README.md.
-    fn answers() -> Vec<(String, Value)> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/runtime/skew/stats");
-        let files = std::fs::read_dir(folder).unwrap();
-        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-        files.sort();
-        let read = |path: &std::path::PathBuf| {
-            let text = std::fs::read_to_string(path).unwrap();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, serde_json::from_str(&text).unwrap())
-        };
-        files.iter().map(read).collect()
-    }
-
     #[tokio::test]
     async fn operators_of_earlier_versions_find_all_that_they_read() {
         let tally = Tally::new();
@@ -518,7 +504,7 @@ mod tests {
         })
         .unwrap();
         let now = kinds_of(&now);
-        let answers = answers();
+        let answers = harness::skew("stats").unwrap();
         for (name, answer) in &answers {
             for (place, kind) in kinds_of(answer) {
                 // What grew into a fraction would be refused by those that read an integer.
@@ -535,7 +521,7 @@ mod tests {
 
     #[test]
     fn answers_of_earlier_versions_are_read() {
-        for (name, answer) in answers() {
+        for (name, answer) in harness::skew("stats").unwrap() {
             let stats: Stats = serde_json::from_value(answer).unwrap();
             assert_eq!((stats.in_flight, stats.tasks.len()), (2, 2), "{name}");
         }

@@ -230,16 +230,11 @@ async fn what_is_sent_is_what_sidecars_of_earlier_versions_know() {
     let mut world = World::new(router).await;
     for action in [Action::Cordon, Action::Uncordon] {
         assert!(world.told(action).await.answer.is_ok());
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/runtime/skew/cordon");
-        let files = std::fs::read_dir(folder).unwrap();
-        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-        files.sort();
-        let read = |path| {
-            let text = std::fs::read_to_string(path).unwrap();
-            serde_json::from_str::<serde_json::Value>(&text).unwrap()
-        };
-        let mut sent = files.iter().map(read);
-        let newest = sent.rfind(|sent| sent["action"] == json!(action)).unwrap();
+        let sent = harness::skew("cordon").unwrap();
+        let newest = sent
+            .iter()
+            .rfind(|(_, sent)| sent["action"] == json!(action));
+        let (_, newest) = newest.unwrap();
         let (method, path, has_token) = asked.lock().unwrap().pop().unwrap();
         assert_eq!(
             (json!(method.as_str()), json!(path)),

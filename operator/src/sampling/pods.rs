@@ -610,15 +610,10 @@ mod tests {
 
     #[test]
     fn what_sidecars_of_earlier_versions_answer_is_understood() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/runtime/skew/stats");
-        let files = std::fs::read_dir(folder).unwrap();
-        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-        files.sort();
-        assert!(files.len() >= 4, "{files:?}");
-        for (i, file) in files.iter().enumerate() {
-            let text = std::fs::read_to_string(file).unwrap();
-            let stats: Stats = serde_json::from_str(&text).unwrap();
-            let name = file.display();
+        let answers = harness::skew("stats").unwrap();
+        assert!(answers.len() >= 4, "{answers:?}");
+        for (i, (name, answer)) in answers.into_iter().enumerate() {
+            let stats: Stats = serde_json::from_value(answer).unwrap();
             let reading = stats.reading(at(1));
             assert!(reading.cordoned && !reading.draining, "{name}");
             assert_eq!(reading.in_flight, 2, "{name}");
@@ -670,25 +665,5 @@ mod tests {
         let reading = stats.reading(at(1));
         let broken = |task| reading.tasks[&QueueName::new(task, None)].broken;
         assert_eq!(["a", "b", "c"].map(broken), [true, false, false]);
-    }
-
-    /// An operator before the word was there, which reads what today's sidecar says.
-    #[test]
-    fn an_older_operator_reads_on_past_the_word() {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase", default)]
-        #[derive(Default)]
-        struct Older {
-            in_flight: u32,
-            idle: bool,
-        }
-        let tally = worker_sidecar::stats::Tally::new();
-        let said = serde_json::to_value(tally.stats("a", None, 1, true, true)).unwrap();
-        assert_eq!(said["broken"], true);
-        let read: Older = serde_json::from_value(said.clone()).unwrap();
-        assert_eq!((read.in_flight, read.idle), (0, false));
-        // The names on both sides are the same.
-        let read: TaskStats = serde_json::from_value(said).unwrap();
-        assert!(read.broken);
     }
 }

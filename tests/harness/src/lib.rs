@@ -29,6 +29,7 @@ mod handler;
 mod mount;
 mod proxy;
 mod server;
+mod skew;
 mod tls;
 mod wait;
 
@@ -39,5 +40,6 @@ pub use mount::Mount;
 pub use proxy::Proxy;
 pub use runtime::install_tls_provider;
 pub use server::Server;
+pub use skew::skew;
 pub use tls::{Authority, Certified, TlsFront};
 pub use wait::{eventually, unique};

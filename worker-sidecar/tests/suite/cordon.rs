@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use conductor_client::TaskStatus;
-use harness::{Reply, eventually};
+use harness::{Reply, eventually, skew};
 use prometheus::Registry;
 use reqwest::{Method, RequestBuilder};
 use runtime::cordon::{Action, SigningKey};
@@ -170,29 +170,19 @@ async fn a_cordon_that_nobody_renews_ends_by_itself() -> Result<()> {
 /// Their tokens are looked at where tokens are: here, that the requests are understood.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_operators_of_earlier_versions_are_understood() -> Result<()> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/runtime/skew/cordon");
-    let mut files = Vec::new();
-    for file in std::fs::read_dir(folder)? {
-        files.push(file?.path());
-    }
-    files.sort();
-    ensure!(files.len() >= 2, "{files:?}");
+    let requests = skew("cordon")?;
+    ensure!(requests.len() >= 2, "{requests:?}");
     let pod = Pod::new(Setup::new(|_| Reply::output(json!({}))).await?, given()?).await?;
-    for file in files {
-        let sent: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    for (name, sent) in requests {
         let text = |field: &str| sent[field].as_str().unwrap_or_default().to_owned();
         let action: Action = serde_json::from_value(sent["action"].clone())?;
         let method = Method::from_bytes(text("method").as_bytes())?;
         let request = pod.request(method, &text("path"));
         let (status, body) = pod.send(request.bearer_auth(token(action)?)).await?;
-        ensure!(status == 200, "{}: {status} {body}", file.display());
+        ensure!(status == 200, "{name}: {status} {body}");
         let says: Value = serde_json::from_str(&body)?;
         let is_cordoned = action == Action::Cordon;
-        ensure!(
-            says["cordoned"] == is_cordoned,
-            "{}: {says}",
-            file.display()
-        );
+        ensure!(says["cordoned"] == is_cordoned, "{name}: {says}");
     }
     pod.end().await
 }
