@@ -6,7 +6,7 @@
 //! │   go on                │   any more          │   what is left │
 //! 0                        grace − 10 s          grace − 3 s      grace − 0.5 s
 //! ```
-//! A short grace period has shorter parts.
+//! The parts are `runtime::grace`'s: a short grace period has shorter ones.
 
 use std::time::Duration;
 
@@ -28,14 +28,11 @@ pub struct Limits {
 impl Limits {
     /// The limits of a shutdown that began then, with a grace period.
     pub fn new(began: Instant, grace: Duration) -> Self {
-        let before_end = |longest: Duration, part: u32| {
-            began + grace.saturating_sub((grace / part).min(longest))
-        };
         Self {
             began,
-            drain: before_end(Duration::from_secs(10), 3),
-            cut: before_end(Duration::from_secs(3), 4),
-            end: before_end(Duration::from_millis(500), 20),
+            drain: began + runtime::grace::drain(grace),
+            cut: began + runtime::grace::cut(grace),
+            end: began + runtime::grace::end(grace),
         }
     }
 }

@@ -5,6 +5,7 @@
 //!      ──> admin::serve(listener, router + admin::metrics_route(registry), stop)
 //!      ──> shutdown_signal ──> stop
 //! operator ──> cordon::SigningKey::sign ──> token ──> cordon::PublicKeys::check ──> sidecar
+//! both ──> grace: what is for the tasks of a pod that ends
 //! ```
 //!
 //! Nothing here knows Kubernetes or Conductor.
@@ -12,6 +13,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod cordon;
+pub mod grace;
 mod host;
 mod shutdown;
 pub mod telemetry;

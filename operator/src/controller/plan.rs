@@ -266,8 +266,8 @@ fn finish(
 }
 
 /// Whether an object must be sent: it is not there, it is not what was sent last, or someone else
-/// has changed it since. That another one was refused is forgotten. `live` is its UID and its generation; the object is null where there is to
-/// be none.
+/// has changed it since. That another one was refused is forgotten. `live` is its UID and its
+/// generation; the object is null where there is to be none.
 fn is_due(live: Option<(&str, i64)>, sent: &mut Sent, object: &Value, now: Now) -> bool {
     sent.refused.take_if(|refused| refused.object != *object);
     if let Some(refused) = &sent.refused

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use conductor_client::QueueName;
+use runtime::grace::drain;
 use scaling::Instant;
 
 use super::{
@@ -62,12 +63,6 @@ fn measured(task: &TaskReading) -> Duration {
     task.oldest.max(task.p95).unwrap_or_default()
 }
 
-/// How long tasks may go on after their pod was told to end: the sidecar's limit of a drain, by
-/// which it keeps the last ten seconds, or the last third of a short grace period.
-fn left(grace: Duration) -> Duration {
-    grace.saturating_sub((grace / 3).min(Duration::from_secs(10)))
-}
-
 /// Whether a task in work takes longer than its pod would leave it: it has already, or others of
 /// its queue have.
 pub(super) fn outlasts(
@@ -76,7 +71,7 @@ pub(super) fn outlasts(
     queue: &QueueName,
     task: &TaskReading,
 ) -> bool {
-    let left = left(worker.grace);
+    let left = drain(worker.grace);
     let longest = memory.longest.as_ref();
     let longest = longest.and_then(|longest| longest.of.get(queue));
     task.in_flight > 0
@@ -100,7 +95,7 @@ fn seconds(duration: Duration) -> u64 {
 
 /// Says so while it is so.
 pub(super) fn tell(conditions: &mut Conditions, worker: &Worker, memory: &Memory, now: Now) {
-    let left = left(worker.grace);
+    let left = drain(worker.grace);
     let Some(longest) = &memory.longest else {
         // Before the first round nothing is known anew.
         conditions.keep(TOO_SHORT);
