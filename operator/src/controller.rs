@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use api::ConductorWorker;
 use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -36,6 +37,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
+    api::ListParams,
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
@@ -55,6 +57,7 @@ use self::{
 use crate::{
     WORKER_LABEL,
     clock::Clock,
+    contact::Contact,
     cordons::{CannotTell, Cordons},
     error::Error,
     metrics::{Metrics, Outcome},
@@ -97,6 +100,7 @@ pub(crate) struct Context {
     stores: Arc<Stores>,
     sampling: Arc<Sampling>,
     cordons: Arc<Cordons>,
+    contact: Arc<Contact>,
     metrics: Metrics,
     turns: Turns,
     clock: Clock,
@@ -138,11 +142,13 @@ pub async fn run(
         clock,
         wake.clone(),
     ));
+    let contact = Arc::new(Contact::new(clock));
     let context = Arc::new(Context {
         client: client.clone(),
         stores: stores.clone(),
         sampling: sampling.clone(),
         cordons: cordons.clone(),
+        contact: contact.clone(),
         metrics,
         turns: Turns::new(sidecar_upgrades),
         clock,
@@ -171,6 +177,10 @@ pub async fn run(
             watched.watch_replica_sets(writers.replica_sets),
         )
     };
+    // As the watch of them does, so that no other right is needed; from the store, of which the
+    // API server's memory may be old.
+    let workers: Api<PartialObjectMeta<ConductorWorker>> = watched.api();
+    let one = ListParams::default().limit(1);
     let stop = stop.shared();
     let reconciles = async {
         tokio::select! {
@@ -186,6 +196,7 @@ pub async fn run(
         _ = watching => {}
         () = sampling.run() => {}
         () = cordons.run(orders) => {}
+        () = contact.run(async || workers.list(&one).await) => {}
     }
     Ok(())
 }
@@ -275,6 +286,9 @@ impl Watched {
             .modify(|object| object.managed_fields_mut().clear())
             .reflect(writer)
             .for_each(|event| {
+                if event.is_ok() {
+                    self.context.contact.succeeded();
+                }
                 match event {
                     Ok(watcher::Event::Apply(object)) => self.wake(key(object.meta())),
                     Ok(watcher::Event::Delete(object)) => {

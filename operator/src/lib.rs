@@ -17,6 +17,7 @@
 
 pub mod args;
 pub mod clock;
+pub mod contact;
 pub mod controller;
 pub mod cordons;
 pub mod error;

@@ -40,6 +40,7 @@ pub(super) fn observe(context: &Context, object: &Guarded) -> Result<Observed, E
     let pods = pods(context, &key);
     Ok(Observed {
         told: context.cordons.told(pods.iter().map(|pod| &*pod.uid)),
+        unread_since: context.contact.unread_since(),
         key_of_cordons: context.cordons.public_key(),
         uid: meta.uid.clone().unwrap_or_default(),
         generation: meta.generation.unwrap_or_default(),

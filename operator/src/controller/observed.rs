@@ -69,6 +69,8 @@ pub struct Observed {
     pub shared: BTreeMap<QueueName, Share>,
     /// What pods answered when they were told to take no more tasks, or to take them again.
     pub told: BTreeMap<String, Told>,
+    /// Since when nothing could be read from the API server; none while it can.
+    pub unread_since: Option<Instant>,
     /// The key that this operator cordons by.
     pub key_of_cordons: String,
     /// Whether it may be given another sidecar now.

@@ -167,6 +167,7 @@ impl World {
             round: None,
             shared: BTreeMap::new(),
             told: BTreeMap::new(),
+            unread_since: None,
             key_of_cordons: "key".to_owned(),
             turn: Turn::default(),
             memory: Memory::default(),

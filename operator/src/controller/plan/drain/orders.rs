@@ -15,6 +15,10 @@ pub(in super::super) fn renewal(observed: &Observed) -> Duration {
     observed.tick.min(TTL / 3)
 }
 
+/// How long pods are still told to take no tasks while nothing can be read from the API server:
+/// replicas cannot be lowered meanwhile, so that they would do nothing for as long as that takes.
+const UNREAD: Duration = TTL;
+
 /// What is to be told now.
 pub(super) fn orders(
     observed: &Observed,
@@ -23,9 +27,12 @@ pub(super) fn orders(
     back: &[Seen<'_>],
     now: Now,
 ) -> Vec<Order> {
+    let is_unread = observed
+        .unread_since
+        .is_some_and(|since| now.clock.seconds_since(since) >= UNREAD.as_secs_f64());
     let away = away
         .iter()
-        .filter(|pod| pod.sidecar != SidecarState::Unstarted);
+        .filter(|pod| pod.sidecar != SidecarState::Unstarted && !is_unread);
     let away = away.map(|pod| (*pod, Action::Cordon));
     let back = back.iter().filter(|seen| may_be_cordoned(leaving, seen));
     let told: Vec<_> = away

@@ -160,6 +160,40 @@ fn a_cordon_is_renewed_until_the_pod_is_gone() {
 }
 
 #[test]
+fn while_nothing_can_be_read_from_the_api_server_cordons_end_by_themselves() {
+    let mut world = World::running(3, external(3));
+    world.edit(external(2));
+    let plan = world.tick(0, &[1, 1, 1]);
+    assert_eq!(marked(&plan), ["pod-2"]);
+    world.apply(plan);
+    let since = world.now().clock;
+    world.observed.unread_since = Some(since);
+    let cordons = |plan: &Plan| {
+        let orders = plan.orders.iter();
+        orders.filter(|o| o.action == Action::Cordon).count()
+    };
+    let mut last = since;
+    for _ in 0..60 {
+        let plan = world.tick(0, &[1, 1, 1]);
+        if cordons(&plan) > 0 {
+            last = world.now().clock;
+        }
+        world.apply(plan);
+    }
+    // Then it takes as long as a cordon does.
+    let told_for = last.seconds_since(since);
+    assert!((20.0..30.0).contains(&told_for), "{told_for} s");
+    // Pods that are to take tasks again are told so also then.
+    let mut back = world.clone();
+    back.edit(external(3));
+    let plan = back.tick(0, &[1, 1, 1]);
+    assert_eq!(released(&plan), ["pod-2"]);
+
+    world.observed.unread_since = None;
+    assert_eq!(cordons(&world.tick(0, &[1, 1, 1])), 1);
+}
+
+#[test]
 fn when_load_returns_those_with_most_tasks_come_back_at_once() {
     let mut world = World::running(4, external(1));
     let plan = world.tick(0, &[3, 1, 2, 2]);
