@@ -42,6 +42,14 @@ pub const CORDON_KEY: &str = "conductor-oss.org/cordon-key";
 /// The annotation of a Deployment whose rollout the operator has stopped: the template that it was.
 pub const ROLLOUT_STALLED: &str = "conductor-oss.org/rollout-stalled";
 
+/// The annotation of such a Deployment that says why: the fault, and the queue whose tasks were
+/// failed.
+pub const ROLLOUT_STALLED_BY: &str = "conductor-oss.org/rollout-stalled-by";
+
+/// The annotation of a Deployment whose rollout has gone on by itself after it was stopped: the
+/// template that it was. It goes with the rollout.
+pub const ROLLOUT_RESUMED: &str = "conductor-oss.org/rollout-resumed";
+
 /// The annotation of a pod that says which of its annotations for node autoscalers the operator
 /// wrote, by their names.
 pub const LONG_TASK_HINTS: &str = "conductor-oss.org/long-task-hints";

@@ -18,7 +18,7 @@ use self::terms::TermGauges;
 use crate::{
     controller::{
         observed::{Key, Now, Observed},
-        plan::{Because, Counts, Fault, Plan},
+        plan::{Because, Counts, Fault, Plan, Stalled},
     },
     cordons::Untold,
 };
@@ -258,7 +258,8 @@ impl Metrics {
         self.ready.with_label_values(&worker).set(ready.into());
         let draining = i64::try_from(plan.counts.draining).unwrap_or(i64::MAX);
         self.draining.with_label_values(&worker).set(draining);
-        let stalled = i64::from(plan.memory.stalled.is_some());
+        let stalled = plan.memory.stalled.as_ref().is_some_and(Stalled::is_held);
+        let stalled = i64::from(stalled);
         self.stalled.with_label_values(&worker).set(stalled);
 
         let mut series = Vec::new();
@@ -298,6 +299,10 @@ impl Metrics {
         }
         self.others_removed
             .inc_by(u64::try_from(counts.spared).unwrap_or(u64::MAX));
+    }
+
+    /// The Deployment of a plan was written, whatever becomes of the rest.
+    pub fn applied(&self, counts: &Counts) {
         if let Some(fault) = counts.stopped {
             self.stopped.with_label_values(&[fault.as_str()]).inc();
         }

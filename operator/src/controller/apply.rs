@@ -83,6 +83,9 @@ pub(super) async fn apply(
             let what = "applying the Deployment";
             let sent = &mut memory.deployment;
             refused = apply_object::<Deployment>(context, key, what, object, sent).await?;
+            if !refused {
+                context.metrics.applied(&counts);
+            }
         }
         if write_status {
             patch_status(context, key, uid, status, &mut memory).await?;

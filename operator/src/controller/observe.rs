@@ -19,8 +19,8 @@ use super::{
     plan::HINTS,
 };
 use crate::{
-    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, LONG_TASK_HINTS, ROLLOUT_STALLED, SIDECAR_UPGRADE,
-    SPEC_HASH, TEMPLATE_HASH,
+    CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, LONG_TASK_HINTS, ROLLOUT_RESUMED, ROLLOUT_STALLED,
+    ROLLOUT_STALLED_BY, SIDECAR_UPGRADE, SPEC_HASH, TEMPLATE_HASH,
     error::Error,
     stores::{Guarded, RawDeployment, deletion_cost, key_of, template_of},
 };
@@ -99,6 +99,8 @@ fn deployment(live: &RawDeployment) -> LiveDeployment {
             .map(|(_, message)| message),
         paused: spec.paused.unwrap_or_default(),
         stalled_for: annotation(ROLLOUT_STALLED),
+        stalled_by: annotation(ROLLOUT_STALLED_BY),
+        resumed_for: annotation(ROLLOUT_RESUMED),
         newest: None,
         origin: Origin {
             spec: annotation(SPEC_HASH),
@@ -166,6 +168,7 @@ fn pod(pod: &Pod) -> LivePod {
         mark: mark(pod),
         hints: hints(meta),
         trouble: trouble(pod),
+        restarts: restarts(pod),
     }
 }
 
@@ -239,6 +242,16 @@ fn sidecar(pod: &Pod) -> SidecarState {
     }
 }
 
+fn restarts(pod: &Pod) -> u32 {
+    let status = pod.status.iter();
+    let containers = status.flat_map(|status| {
+        let init = status.init_container_statuses.iter().flatten();
+        init.chain(status.container_statuses.iter().flatten())
+    });
+    let restarts = containers.map(|c| u32::try_from(c.restart_count).unwrap_or_default());
+    restarts.fold(0, u32::saturating_add)
+}
+
 fn trouble(pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let unscheduled = status.conditions.iter().flatten().find(|c| {
@@ -306,7 +319,7 @@ mod tests {
                     {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"},
                 ],
                 "containerStatuses": [{
-                    "name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                    "name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 3,
                     "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
                 }],
             },
@@ -325,6 +338,7 @@ mod tests {
             read.ready_since,
             Some("2026-01-01T00:00:09Z".parse().unwrap())
         );
+        assert_eq!(read.restarts, 3);
         let trouble = read.trouble.unwrap();
         assert_eq!(trouble.kind, TroubleKind::CrashLoop);
         assert_eq!(trouble.message, "container app: back-off 10s");
@@ -396,6 +410,7 @@ mod tests {
                 "uid": "d", "generation": 3,
                 "annotations": {
                     SPEC_HASH: "s", TEMPLATE_HASH: "t", SIDECAR_UPGRADE: "u", ROLLOUT_STALLED: "r", "other": "o",
+                    ROLLOUT_STALLED_BY: "not-ready", ROLLOUT_RESUMED: "q",
                 },
                 "ownerReferences": [
                     {"apiVersion": "v", "kind": "k", "name": "n", "uid": "w", "controller": true},
@@ -423,6 +438,8 @@ mod tests {
             stalled: Some("too long".to_owned()),
             paused: true,
             stalled_for: Some("r".to_owned()),
+            stalled_by: Some("not-ready".to_owned()),
+            resumed_for: Some("q".to_owned()),
             newest: None,
             origin: Origin {
                 spec: Some("s".to_owned()),

@@ -15,7 +15,12 @@ use runtime::cordon::Action;
 use scaling::{Decision, Instant, State};
 use serde_json::Value;
 
-use super::plan::{Event, Hinting, Turn, grace::Longest, rate::Starts, stall::Stalled};
+use super::plan::{
+    self, Event, Hinting, Turn,
+    grace::Longest,
+    rate::Starts,
+    stall::{Done, Stalled},
+};
 use crate::{cordons::Told, sampling::Round, worker::Worker};
 
 /// Which worker.
@@ -119,6 +124,10 @@ pub struct LiveDeployment {
     pub paused: bool,
     /// The template for which its rollout was stopped by an operator.
     pub stalled_for: Option<String>,
+    /// Why it was, as an operator wrote it.
+    pub stalled_by: Option<String>,
+    /// The template of which the rollout has gone on by itself after it was stopped.
+    pub resumed_for: Option<String>,
     /// The newest template, as its pods have it; none while it is not known.
     pub newest: Option<String>,
     /// What it says of where its pod template comes from.
@@ -187,6 +196,8 @@ pub struct LivePod {
     pub hints: LiveHints,
     /// Why it does not get ready.
     pub trouble: Option<Trouble>,
+    /// How often its containers were started again, together.
+    pub restarts: u32,
 }
 
 /// What keeps node autoscalers away from a pod, as far as it is there.
@@ -279,6 +290,8 @@ pub struct Memory {
     pub longest: Option<Longest>,
     /// The last decisions that changed something; none before the first look at the status.
     pub history: Option<Vec<ScalingChange>>,
+    /// What pods have done of their tasks.
+    pub done: Done,
     /// The rollout, while it is stopped.
     pub stalled: Option<Stalled>,
     /// What was told as an event a while ago, whether it was a warning, and when.

@@ -42,7 +42,7 @@ pub use self::{
     budget::BudgetStep,
     deployment::deployment,
     hints::{HINTS, Hint, Hinting, SentHint},
-    stall::Fault,
+    stall::{Fault, Stalled},
     upgrade::{Standing, Turn, turn},
     victims::Because,
 };
@@ -106,7 +106,7 @@ pub struct Counts {
     pub taken: Vec<Because>,
     /// Pods in whose place others went.
     pub spared: usize,
-    /// Why the rollout is stopped from now on.
+    /// Why the rollout is stopped by the Deployment that is applied.
     pub stopped: Option<Fault>,
 }
 
@@ -157,9 +157,9 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
     let rendered = deployment(&observed.key, &observed.uid, worker, 0);
     let (mut object, upgrade) = upgrade::choose(observed, worker, &memory, rendered, now);
     let rollout = Rollout::of(observed, &memory, &object);
-    let step = stall::step(observed, rollout, &mut memory, &object, now);
-    step.edit(&mut object);
-    let rollout = rollout.held(step.is_held());
+    let course = stall::step(observed, rollout, &mut memory, &object, now);
+    course.edit(&mut object);
+    let rollout = rollout.held(course.is_held());
     grace::note(observed, worker, &mut memory, now);
     let hints = hints::hints(observed, worker, &mut memory, now);
     let scaled = scale::scale(observed, worker, rollout, &mut memory, now);
@@ -196,7 +196,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
     } else {
         tell::events(&scaled)
     };
-    events.extend(tell::resumed(step));
+    events.extend(tell::resumed(course.step));
     events.extend(upgrade.event().filter(|_| !is_refused));
     events.extend(tell::unmarked(&memory));
     let drained = scaled.drained;
@@ -207,8 +207,8 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
             draining: drained.leaving.len(),
             taken: drained.taken,
             spared: drained.spared.len(),
-            stopped: match step {
-                Step::Stop(fault) => Some(fault),
+            stopped: match course.step {
+                Step::Stop(fault) if apply => Some(fault),
                 _ => None,
             },
         },
@@ -255,7 +255,9 @@ fn finish(
     events.extend(status::warnings(last, &status));
     let mut events = told::once(&mut memory, events, now);
     if memory.deployment.refused.is_none() {
-        events.splice(0..0, std::mem::take(&mut memory.untold));
+        let mut untold = std::mem::take(&mut memory.untold);
+        untold.retain(|event| !events.contains(event));
+        events.splice(0..0, untold);
     }
     Plan {
         status,

@@ -99,7 +99,7 @@ struct TaskStats {
     poll_errors: u64,
     idle: bool,
     idle_seconds: f64,
-    broken: bool,
+    broken: Option<bool>,
     execute_seconds: Digest,
 }
 
@@ -348,6 +348,8 @@ impl Stats {
                         in_flight: task.in_flight,
                         idle: task.idle,
                         broken: task.broken,
+                        worked: task.completed.saturating_add(task.deferred),
+                        failed: task.failed,
                         oldest: task.oldest_start.map(|began| self.since(began)),
                         p95: task.execute_seconds.p95(),
                     };
@@ -626,7 +628,9 @@ mod tests {
                 idle: true,
                 oldest: Some(Duration::from_secs(30)),
                 p95: Some(Duration::from_millis(4500)),
-                broken: i >= 4,
+                broken: (i >= 4).then_some(true),
+                worked: 7,
+                failed: 2,
             };
             assert_eq!(
                 reading.tasks[&QueueName::new("greet", None)],
@@ -664,6 +668,6 @@ mod tests {
         .unwrap();
         let reading = stats.reading(at(1));
         let broken = |task| reading.tasks[&QueueName::new(task, None)].broken;
-        assert_eq!(["a", "b", "c"].map(broken), [true, false, false]);
+        assert_eq!(["a", "b", "c"].map(broken), [Some(true), Some(false), None]);
     }
 }

@@ -135,8 +135,13 @@ pub struct TaskReading {
     pub in_flight: u32,
     /// A slot is free and the last poll brought nothing.
     pub idle: bool,
-    /// Its breaker is open: the handler fails nearly all of them.
-    pub broken: bool,
+    /// Its breaker is open: the handler fails nearly all of them; none where the sidecar says
+    /// nothing of breakers.
+    pub broken: Option<bool>,
+    /// Tasks that the handler has done or answered 202 for, since the sidecar started.
+    pub worked: u64,
+    /// Tasks that have ended as failed, since then.
+    pub failed: u64,
     /// How long the oldest of the tasks in work had been there.
     pub oldest: Option<Duration>,
     /// Within which 95 % of its recent calls ended; none where none has.

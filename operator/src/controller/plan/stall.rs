@@ -4,22 +4,29 @@
 //! its pods fail their tasks, or do not get ready ──> the Deployment is paused, and marked with the
 //!   template                                          │         │                │
 //!   another template is wanted ───────────────────────┤         │                │
-//!   all of its pods are well for a minute ────────────┤         │                │
+//!   all of its pods have shown that they work, once ──┤         │                │
 //!   no pod is left to be kept ────────────────────────┴> goes on                 │
 //!   somebody resumes the Deployment ─────────────────────────────> goes on, and is not stopped again
 //! ```
 //!
-//! The mark, an annotation, says that the pause is the operator's and for which template: another
+//! The mark, annotations, says that the pause is the operator's, for which template and why: another
 //! operator process goes on where this one ended. A pause without it is somebody's own.
+//!
+//! It goes on by itself once for each template, since each time old pods are replaced until it is
+//! stopped again.
+
+mod done;
+mod well;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use scaling::Instant;
 use serde_json::{Value, json};
 
+pub(in crate::controller) use self::done::Done;
+use self::well::Well;
 use super::{rollout::Rollout, scale::reading};
 use crate::{
-    ROLLOUT_STALLED, TEMPLATE_HASH,
+    ROLLOUT_RESUMED, ROLLOUT_STALLED, ROLLOUT_STALLED_BY, TEMPLATE_HASH,
     controller::observed::{LiveDeployment, LivePod, Memory, Now, Observed, Sent, TroubleKind},
     sampling::Round,
     worker::fingerprint,
@@ -28,8 +35,9 @@ use crate::{
 /// The reason in conditions and events.
 pub(super) const STALLED: &str = "RolloutStalled";
 
-/// How long all pods of a version that was stopped must be well before it goes on.
-const WELL: Duration = Duration::from_secs(60);
+/// How old the last tasks may be that an old pod has ended well, where the new version has not been
+/// there for longer. Tasks may be long, and few.
+const LATELY: Duration = Duration::from_secs(600);
 
 /// When a new pod counts as available while its rollout is stopped, in seconds: never. Where as
 /// many new pods are available as are asked for (of one pod: one), Kubernetes would remove all old
@@ -58,13 +66,59 @@ impl Fault {
     }
 }
 
+/// Why a rollout is stopped, as far as it matters for what it waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cause {
+    fault: Fault,
+    /// Whose tasks are failed; none where that is no matter of tasks, or is not known.
+    queue: Option<String>,
+}
+
+impl Cause {
+    /// As it is written on the Deployment. What is not understood is what asks for most.
+    fn read(written: Option<&str>) -> Self {
+        let words = written.unwrap_or_default();
+        let (fault, queue) = words.split_once(' ').unwrap_or((words, ""));
+        if fault == Fault::NotReady.as_str() {
+            return Self {
+                fault: Fault::NotReady,
+                queue: None,
+            };
+        }
+        Self {
+            fault: Fault::Breaker,
+            queue: (!queue.is_empty()).then(|| queue.to_owned()),
+        }
+    }
+
+    fn written(&self) -> String {
+        let fault = self.fault.as_str();
+        match &self.queue {
+            Some(queue) => format!("{fault} {queue}"),
+            None => fault.to_owned(),
+        }
+    }
+}
+
 /// What is remembered of a rollout that is stopped.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stalled {
-    /// What was seen last: of which kind, which pod, and what it does; none after a restart.
-    why: Option<(Fault, String)>,
+    cause: Cause,
+    /// What was seen last: which pod, and what it does; none after a restart.
+    what: Option<String>,
     /// Since when all of the new pods are well.
-    well_since: Option<Instant>,
+    well: Option<Well>,
+    /// It has gone on by itself before: now it does not.
+    has_resumed: bool,
+    /// It is to go on, and that has not been written yet.
+    goes_on: bool,
+}
+
+impl Stalled {
+    /// It is stopped, and is to stay so.
+    pub fn is_held(&self) -> bool {
+        !self.goes_on
+    }
 }
 
 /// What becomes of a rollout.
@@ -82,19 +136,36 @@ pub(super) enum Step {
     LetRun,
 }
 
-impl Step {
+/// What becomes of a rollout, and what is written about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Course {
+    pub(super) step: Step,
+    /// Why it is or was stopped.
+    cause: Option<Cause>,
+    /// It has gone on by itself.
+    has_resumed: bool,
+}
+
+impl Course {
     /// The Deployment is to be paused.
-    pub(super) fn is_held(self) -> bool {
-        matches!(self, Self::Stop(_) | Self::Hold)
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.step, Step::Stop(_) | Step::Hold)
     }
 
     /// What it makes of the Deployment.
-    pub(super) fn edit(self, object: &mut Value) {
-        if matches!(self, Self::Run | Self::Resume) {
+    pub(super) fn edit(&self, object: &mut Value) {
+        let template = template_of(object);
+        let annotations = &mut object["metadata"]["annotations"];
+        if self.has_resumed {
+            annotations[ROLLOUT_RESUMED] = json!(template);
+        }
+        if matches!(self.step, Step::Run | Step::Resume) {
             return;
         }
-        let template = template_of(object);
-        object["metadata"]["annotations"][ROLLOUT_STALLED] = json!(template);
+        annotations[ROLLOUT_STALLED] = json!(template);
+        if let Some(cause) = &self.cause {
+            annotations[ROLLOUT_STALLED_BY] = json!(cause.written());
+        }
         if self.is_held() {
             let spec = &mut object["spec"];
             spec["paused"] = json!(true);
@@ -112,63 +183,99 @@ pub(super) fn step(
     memory: &mut Memory,
     object: &Value,
     now: Now,
-) -> Step {
+) -> Course {
+    memory.done.note(observed, now);
     let before = memory.stalled.take();
+    let course = |step, cause, has_resumed| Course {
+        step,
+        cause,
+        has_resumed,
+    };
     let live = observed.deployment.as_ref();
     let own = |live: &&LiveDeployment| live.owner.as_deref() == Some(observed.uid.as_str());
     let Some(live) = live.filter(own) else {
-        return Step::Run;
+        return course(Step::Run, None, false);
     };
     let known = Known::of(live, &memory.deployment);
     let look = Look {
         observed,
         live,
         round: observed.round.as_ref().or(memory.round.as_ref()),
+        done: &memory.done,
         now,
     };
     let template = template_of(object);
+    let has_resumed = known.resumed == Some(&*template);
+    // Once no old pod is left it is over, and what was written about it goes.
+    let ran = course(Step::Run, None, has_resumed && rollout.is_incomplete());
     if known.mark != Some(&*template) {
         // What is read is about what is wanted, and may be stopped.
         let fault = (rollout.is_of_what_is_wanted() && !known.paused).then(|| look.fault());
-        let Some((fault, what)) = fault.flatten() else {
-            return Step::Run;
+        let Some((cause, what)) = fault.flatten() else {
+            return ran;
         };
+        let step = Step::Stop(cause.fault);
         memory.stalled = Some(Stalled {
-            why: Some((fault, what)),
-            well_since: None,
+            cause: cause.clone(),
+            what: Some(what),
+            well: None,
+            has_resumed,
+            goes_on: false,
         });
-        // What was to be sent the last time and was not is no other stop.
-        return if before.is_some() {
-            Step::Hold
-        } else {
-            Step::Stop(fault)
-        };
+        return course(step, Some(cause), has_resumed);
     }
+    let cause = Cause::read(known.cause);
     if !known.paused {
         return if rollout.is_incomplete() {
-            Step::LetRun
+            course(Step::LetRun, Some(cause), has_resumed)
         } else {
-            Step::Run
+            ran
         };
     }
     // A rollout is stopped for the sake of pods that are there.
     if !rollout.is_behind && (live.wanted, live.replicas) == (0, 0) {
-        return Step::Run;
+        return ran;
     }
-    let mut stalled = before.unwrap_or_default();
-    if let Some(why) = look.fault() {
-        stalled.why = Some(why);
+    let mut stalled = before.unwrap_or(Stalled {
+        cause,
+        what: None,
+        well: None,
+        has_resumed,
+        goes_on: false,
+    });
+    if let Some((cause, what)) = look.fault() {
+        // What asks for more stays.
+        if (cause.fault, stalled.cause.fault) != (Fault::NotReady, Fault::Breaker) {
+            stalled.cause = cause;
+        }
+        stalled.what = Some(what);
     }
-    stalled.well_since = look
-        .all_are_well()
-        .then(|| stalled.well_since.unwrap_or(now.clock));
-    if stalled.well_since.is_some_and(|since| {
-        now.clock.seconds_since(since) >= WELL.as_secs_f64() && look.all_are_ready_for(WELL)
-    }) {
-        return Step::Resume;
-    }
+    let well = look.well();
+    stalled.well = well.map(|seen| seen.after(stalled.well.take()));
+    let well = stalled.well.as_ref();
+    stalled.goes_on = !has_resumed
+        && well.is_some_and(|well| {
+            well.is_enough(&stalled.cause, now) && look.all_are_ready_for(well.time())
+        });
+    let step = if stalled.goes_on {
+        Step::Resume
+    } else {
+        Step::Hold
+    };
+    let course = course(
+        step,
+        Some(stalled.cause.clone()),
+        has_resumed || stalled.goes_on,
+    );
+    // It is kept also where it goes on, which may not be written.
     memory.stalled = Some(stalled);
-    Step::Hold
+    course
+}
+
+/// Whether the rollout of this template is stopped by an operator.
+pub(super) fn is_stopped(live: &LiveDeployment, sent: &Sent, template: &str) -> bool {
+    let known = Known::of(live, sent);
+    known.paused && known.mark == Some(template)
 }
 
 /// A template as it is known again, by this operator process and by others: by its fingerprint as it
@@ -191,15 +298,18 @@ pub(super) fn words(observed: &Observed, stalled: &Stalled) -> String {
         n => format!("{n} pods of the version before go on"),
     };
     let stopped = format!("the rollout is stopped, and {kept}");
-    match &stalled.why {
-        _ if stalled.well_since.is_some() => format!(
-            "{stopped}: it is continued once all new pods have been ready for {} s, and fail no longer",
-            WELL.as_secs()
+    let apply = "apply the old spec again or a mended one";
+    let since = match &stalled.what {
+        Some(what) => format!(", since {what}"),
+        None => String::new(),
+    };
+    match &stalled.well {
+        _ if stalled.has_resumed => format!(
+            "{stopped}: it went on by itself once and had to be stopped again, so that it stays stopped: {apply}, or write kubectl rollout resume deployment/{}{since}",
+            observed.key.name
         ),
-        Some((_, what)) => {
-            format!("{stopped}: apply the old spec again or a mended one, since {what}")
-        }
-        None => format!("{stopped}: apply the old spec again or a mended one"),
+        Some(well) => format!("{stopped}: {}", well.words(&stalled.cause)),
+        None => format!("{stopped}: {apply}{since}"),
     }
 }
 
@@ -207,6 +317,10 @@ pub(super) fn words(observed: &Observed, stalled: &Stalled) -> String {
 struct Known<'a> {
     /// The template of which the rollout was stopped.
     mark: Option<&'a str>,
+    /// Why, as it was written.
+    cause: Option<&'a str>,
+    /// The template of which the rollout has gone on by itself.
+    resumed: Option<&'a str>,
     paused: bool,
 }
 
@@ -214,16 +328,21 @@ impl<'a> Known<'a> {
     fn of(live: &'a LiveDeployment, sent: &'a Sent) -> Self {
         let sent = sent.applied.as_ref().filter(|sent| sent.uid == live.uid);
         let later = sent.filter(|sent| sent.generation > live.generation);
-        let mark = match sent {
+        let written = |name: &str, live: &'a Option<String>| match sent {
             // A change of it alone makes no generation.
-            Some(sent) => sent.object["metadata"]["annotations"][ROLLOUT_STALLED].as_str(),
-            None => live.stalled_for.as_deref(),
+            Some(sent) => sent.object["metadata"]["annotations"][name].as_str(),
+            None => live.as_deref(),
         };
         let paused = match later {
             Some(sent) => sent.object["spec"]["paused"] == true,
             None => live.paused,
         };
-        Self { mark, paused }
+        Self {
+            mark: written(ROLLOUT_STALLED, &live.stalled_for),
+            cause: written(ROLLOUT_STALLED_BY, &live.stalled_by),
+            resumed: written(ROLLOUT_RESUMED, &live.resumed_for),
+            paused,
+        }
     }
 }
 
@@ -239,6 +358,7 @@ struct Look<'a> {
     observed: &'a Observed,
     live: &'a LiveDeployment,
     round: Option<&'a Round>,
+    done: &'a Done,
     now: Now,
 }
 
@@ -257,39 +377,54 @@ impl<'a> Look<'a> {
     }
 
     /// What is wrong with the new version and not with the one before.
-    fn fault(&self) -> Option<(Fault, String)> {
+    fn fault(&self) -> Option<(Cause, String)> {
         // Without it there is nothing to be kept.
         self.old_pods().next()?;
-        let (fault, pod, what) = self.fails().or_else(|| self.does_not_start())?;
-        Some((fault, format!("{} {what}", pod.name)))
+        let (cause, pod, what) = self.fails().or_else(|| self.does_not_start())?;
+        Some((cause, format!("{} {what}", pod.name)))
     }
 
-    /// A new pod's breaker is open, and those of the old ones are not: else it is not the version.
-    fn fails(&self) -> Option<(Fault, &'a LivePod, String)> {
+    /// A new pod's breaker is open, and more old ones do these tasks than fail them: else it is not
+    /// the version. An old pod that says nothing of it, or has ended none for a while, is neither.
+    fn fails(&self) -> Option<(Cause, &'a LivePod, String)> {
         let round = self.round?;
         let said = |pod| Some((pod, reading(self.observed, round, pod, self.now)?));
+        let lately = self.age().max(LATELY);
         for (pod, reading) in self.new_pods().filter_map(said) {
-            let broken = reading.tasks.iter().filter(|(_, task)| task.broken);
-            for (queue, _) in broken {
+            let broken = reading.tasks.iter();
+            for (queue, _) in broken.filter(|(_, task)| task.broken == Some(true)) {
                 // One that was stopped before this one may be among them.
                 let mut versions: BTreeMap<_, (usize, usize)> = BTreeMap::new();
                 for (old, reading) in self.old_pods().filter_map(said) {
-                    let (all, fail) = versions.entry(&old.template).or_default();
+                    let (work, fail) = versions.entry(&old.template).or_default();
                     let task = reading.tasks.get(queue);
-                    *all += 1;
-                    *fail += usize::from(task.is_some_and(|task| task.broken));
+                    let fails = task.is_some_and(|task| task.broken == Some(true));
+                    let works = !fails && self.done.is_well(&old.uid, queue, lately, self.now);
+                    *fail += usize::from(fails);
+                    *work += usize::from(works);
                 }
-                if versions.values().any(|(all, fail)| 2 * fail < *all) {
+                if versions.values().any(|(work, fail)| work > fail) {
                     let what = format!("fails nearly every task of {queue}");
-                    return Some((Fault::Breaker, pod, what));
+                    let cause = Cause {
+                        fault: Fault::Breaker,
+                        queue: Some(queue.to_string()),
+                    };
+                    return Some((cause, pod, what));
                 }
             }
         }
         None
     }
 
+    /// For how long pods of the new version have been there.
+    fn age(&self) -> Duration {
+        let made = self.new_pods().filter_map(|pod| pod.created).min();
+        let age = made.map(|made| Duration::try_from(self.now.wall.duration_since(made)));
+        age.and_then(Result::ok).unwrap_or_default()
+    }
+
     /// A new pod cannot run, and the old ones have no such trouble; or it takes too long.
-    fn does_not_start(&self) -> Option<(Fault, &'a LivePod, String)> {
+    fn does_not_start(&self) -> Option<(Cause, &'a LivePod, String)> {
         let is_old_trouble = |kind| self.old_pods().any(|pod| is_in(pod, kind));
         let in_trouble = self.new_pods().find_map(|pod| {
             let trouble = pod.trouble.as_ref()?;
@@ -306,22 +441,24 @@ impl<'a> Look<'a> {
             Some((pod, format!("has not got ready in time: {why}")))
         };
         let (pod, what) = in_trouble.or_else(too_late)?;
-        Some((Fault::NotReady, pod, what))
+        let cause = Cause {
+            fault: Fault::NotReady,
+            queue: None,
+        };
+        Some((cause, pod, what))
     }
 
-    /// All new pods are ready, say so themselves, and fail nothing.
-    fn all_are_well(&self) -> bool {
-        let Some(round) = self.round else {
-            return false;
-        };
-        let mut pods = self.new_pods().peekable();
-        let is_there = pods.peek().is_some();
-        is_there
-            && pods.all(|pod| {
-                let reading = reading(self.observed, round, pod, self.now);
-                let works = reading.is_some_and(|r| r.tasks.values().all(|task| !task.broken));
-                works && pod.ready_since.is_some()
-            })
+    /// What the new pods have counted, where all are ready, say so themselves, and fail nothing.
+    fn well(&self) -> Option<Well> {
+        let round = self.round?;
+        let counted = self.new_pods().map(|pod| {
+            let reading = reading(self.observed, round, pod, self.now)?;
+            let is_broken = reading.tasks.values().any(|task| task.broken == Some(true));
+            let is_well = pod.ready_since.is_some() && !is_broken;
+            is_well.then(|| (pod.uid.clone(), well::Counts::of(pod, reading)))
+        });
+        let counted: BTreeMap<_, _> = counted.collect::<Option<_>>()?;
+        (!counted.is_empty()).then(|| Well::new(counted, self.now.clock))
     }
 
     /// Without a break, which may have been between two looks.

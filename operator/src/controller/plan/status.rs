@@ -346,7 +346,7 @@ fn verdict(
     if let Some(Failing { why, .. }) = failing.filter(|f| f.why.kind.is_of_references()) {
         return Verdict::stalled(why.kind.as_str(), why.message.clone());
     }
-    if let Some(stalled) = &memory.stalled {
+    if let Some(stalled) = memory.stalled.as_ref().filter(|s| s.is_held()) {
         return Verdict::stalled(stall::STALLED, stall::words(observed, stalled));
     }
     let Some(live) = &observed.deployment else {
@@ -392,7 +392,8 @@ fn verdict(
         };
     }
     let (reason, message) = match failing {
-        _ if rolling && live.paused => {
+        // One that is continued now is read as paused still.
+        _ if rolling && live.paused && memory.stalled.is_none() => {
             let name = &observed.key.name;
             let paused =
                 format!("somebody has paused it (kubectl rollout resume deployment/{name})");

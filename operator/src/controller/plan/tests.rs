@@ -42,6 +42,10 @@ struct World {
     untold: Option<Untold>,
     /// The names of pods whose breakers are open.
     broken: BTreeSet<String>,
+    /// Sidecars are older than breakers.
+    without_breakers: bool,
+    /// How many tasks of each pod have worked and have failed, by its name.
+    done: BTreeMap<String, (u64, u64)>,
 }
 
 /// Objects are merged, all else is replaced.
@@ -140,6 +144,8 @@ impl LiveDeployment {
             let value = object["metadata"]["annotations"][name].as_str();
             value.map(str::to_owned)
         };
+        self.stalled_by = annotation(crate::ROLLOUT_STALLED_BY);
+        self.resumed_for = annotation(crate::ROLLOUT_RESUMED);
         self.origin = Origin {
             spec: annotation(crate::SPEC_HASH),
             template: annotation(crate::TEMPLATE_HASH),
@@ -179,6 +185,8 @@ impl World {
             in_work: BTreeMap::new(),
             untold: None,
             broken: BTreeSet::new(),
+            without_breakers: false,
+            done: BTreeMap::new(),
         }
     }
 
@@ -235,6 +243,14 @@ impl World {
                 (pod.name.clone(), n)
             })
             .collect();
+        for (pod, n) in &self.in_work {
+            let (worked, failed) = self.done.entry(pod.clone()).or_default();
+            if self.broken.contains(pod) {
+                *failed += u64::from(*n);
+            } else {
+                *worked += u64::from(*n);
+            }
+        }
         let started = self
             .observed
             .pods
@@ -264,9 +280,12 @@ impl World {
     /// What a pod's sidecar would say now.
     fn says(&self, pod: &LivePod) -> PodReading {
         let in_flight = self.in_work.get(&pod.name).copied().unwrap_or_default();
+        let (worked, failed) = self.done.get(&pod.name).copied().unwrap_or_default();
         let task = TaskReading {
             in_flight,
-            broken: self.broken.contains(&pod.name),
+            broken: (!self.without_breakers).then(|| self.broken.contains(&pod.name)),
+            worked,
+            failed,
             ..TaskReading::default()
         };
         let told = self.observed.told.get(&pod.uid);

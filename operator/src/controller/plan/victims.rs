@@ -317,7 +317,7 @@ mod tests {
                     oldest: Some(s(age)),
                     p95: p95.map(s),
                     idle: false,
-                    broken: false,
+                    ..TaskReading::default()
                 };
                 (QueueName::new(i.to_string(), None), task)
             });

@@ -56,6 +56,10 @@ pub(super) struct Real {
     is_late: bool,
     /// When each of its tasks ends.
     tasks: Vec<u64>,
+    /// How many have worked, and how many have failed.
+    done: (u64, u64),
+    /// When the first that worked ended.
+    first_done: Option<u64>,
     cordoned_until: u64,
     /// Since when it has the key that the mark gives it.
     key_since: u64,
@@ -248,7 +252,14 @@ impl Cluster {
             if age >= RUNS {
                 pod.live.sidecar = SidecarState::Running;
             }
+            let before = pod.tasks.len();
             pod.tasks.retain(|&ends| ends > at);
+            pod.done.0 += u64::try_from(before - pod.tasks.len()).unwrap();
+            if pod.done.0 > 0 {
+                pod.first_done.get_or_insert(at);
+            }
+            // It fails them at once.
+            pod.done.1 += u64::from(pod.is_broken(at));
             while work && pod.takes_tasks(at) && pod.tasks.len() < 2 && self.rng.u8(..) < 90 {
                 pod.tasks.push(at + self.rng.u64(1..40));
             }
@@ -361,7 +372,11 @@ impl Cluster {
 
     fn works(&self, i: usize) -> bool {
         let pod = &self.pods[i];
-        !pod.bad && self.is_available(i, pod.version)
+        // What it does must have been heard of.
+        let is_heard = pod
+            .first_done
+            .is_some_and(|first| self.at > first + 2 * TICK);
+        !pod.bad && is_heard && self.is_available(i, pod.version)
     }
 
     /// One that is only busy is ready often enough.
@@ -656,7 +671,9 @@ fn says(pod: &Real, at: u64) -> PodReading {
     let in_flight = u32::try_from(pod.tasks.len()).unwrap();
     let task = TaskReading {
         in_flight,
-        broken: pod.is_broken(at),
+        broken: Some(pod.is_broken(at)),
+        worked: pod.done.0,
+        failed: pod.done.1,
         ..TaskReading::default()
     };
     PodReading {

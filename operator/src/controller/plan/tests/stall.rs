@@ -31,7 +31,7 @@ impl World {
 
     /// A round, and its plan carried out.
     fn step(&mut self) -> Plan {
-        let plan = self.tick(0, &[1, 1, 1, 1]);
+        let plan = self.tick(0, &[1; 9]);
         self.apply(plan.clone());
         plan
     }
@@ -86,6 +86,43 @@ impl World {
         let left = world.step();
         assert_eq!(left.deployment, None);
         world
+    }
+
+    /// Version 2 is stopped by this.
+    fn stopped_by(fault: Fault) -> Self {
+        if fault == Fault::Breaker {
+            return Self::stopped(json!({}));
+        }
+        let mut world = Self::rolling(json!({}));
+        let pod = world.pod("pod-92");
+        (pod.ready_since, pod.trouble) = (None, Some(trouble(TroubleKind::CrashLoop)));
+        let plan = world.step();
+        assert_eq!(plan.counts.stopped, Some(fault));
+        world.count("2");
+        assert_eq!(world.step().deployment, None);
+        world
+    }
+
+    /// The new pod has been well from now on, with so many restarts.
+    fn mended(&mut self, restarts: u32) {
+        let now = self.now().wall;
+        self.broken.clear();
+        let pod = self.pod("pod-92");
+        (pod.ready_since, pod.trouble, pod.restarts) = (Some(now), None, restarts);
+    }
+
+    /// Rounds in which each pod ends so many tasks, until something is written or for so many
+    /// seconds; after how many seconds it was.
+    fn until_written(&mut self, in_work: u32, seconds: u64) -> Option<(u64, Plan)> {
+        let began = self.seconds;
+        while self.seconds - began < seconds {
+            let plan = self.tick(0, &[in_work; 9]);
+            self.apply(plan.clone());
+            if plan.deployment.is_some() {
+                return Some((self.seconds - began, plan));
+            }
+        }
+        None
     }
 
     /// The operator ends, and another process begins.
@@ -232,7 +269,7 @@ fn it_is_stopped_only_where_it_is_the_version() {
         for pod in pods {
             if let Some(reading) = round.pods.get_mut(&pod.uid) {
                 let task = reading.tasks.get_mut(&queue()).unwrap();
-                task.broken = says.contains(&pod.name);
+                task.broken = Some(says.contains(&pod.name));
             }
         }
         let plan = world.plan();
@@ -240,6 +277,67 @@ fn it_is_stopped_only_where_it_is_the_version() {
         assert_eq!(plan.counts.stopped.is_some(), stopped, "{case}");
         let reason = condition(&plan, "Ready").1;
         assert_eq!(reason == "RolloutStalled", stopped, "{case}: {reason}");
+    }
+}
+
+#[test]
+fn an_old_pod_that_is_not_heard_to_do_these_tasks_is_none_that_works() {
+    type Change = fn(&mut World);
+    let cases: [(&str, bool, Change); 7] = [
+        ("as it is", true, |_| {}),
+        ("of before breakers, and they work", true, |w| {
+            w.without_breakers = true;
+        }),
+        // Something that all versions call is away: the first rollout after an upgrade.
+        ("of before breakers, and they fail too", false, |w| {
+            w.without_breakers = true;
+            fail(w, &["pod-0", "pod-1", "pod-2", "pod-3"], 20);
+        }),
+        ("of before breakers, and all but one fail", true, |w| {
+            w.without_breakers = true;
+            fail(w, &["pod-0", "pod-1", "pod-2"], 20);
+        }),
+        (
+            "their breakers are not open yet, and all fail",
+            false,
+            |w| {
+                fail(w, &["pod-0", "pod-1", "pod-2", "pod-3"], 5);
+            },
+        ),
+        ("they have never ended one", false, |w| {
+            w.done.clear();
+            w.observed.memory.done = Memory::default().done;
+        }),
+        ("they have ended none for half an hour", false, |w| {
+            let at = w.seconds;
+            while w.seconds < at + 1800 {
+                let plan = w.tick(0, &[]);
+                w.apply(plan);
+            }
+            let now = w.now().wall;
+            w.pod("pod-92").created = Some(now);
+        }),
+    ];
+    for (case, stopped, change) in cases {
+        let mut world = World::rolling(json!({}));
+        let idle = world.tick(0, &[1; 9]);
+        world.apply(idle);
+        change(&mut world);
+        world.broken.insert("pod-92".to_owned());
+        // It has been asked before.
+        let ends = u32::from(stopped);
+        world.read(0, &[ends; 4]);
+        let fresh = world.observed.round.as_mut().unwrap();
+        let new = fresh.pods.get_mut("uid-92").unwrap();
+        new.tasks.get_mut(&queue()).unwrap().broken = Some(true);
+        assert_eq!(is_paused(&world.plan()), stopped, "{case}");
+    }
+}
+
+/// So many of these pods' tasks fail.
+fn fail(world: &mut World, pods: &[&str], n: u64) {
+    for pod in pods {
+        world.done.entry((*pod).to_owned()).or_default().1 += n;
     }
 }
 
@@ -315,15 +413,36 @@ fn a_version_that_does_not_get_ready_is_stopped() {
 }
 
 #[test]
-fn it_is_counted_once_where_the_api_server_does_not_take_it() {
+fn it_is_counted_when_it_is_applied_and_once() {
+    let mut world = World::rolling(json!({}));
+    world.broken.insert("pod-92".to_owned());
+    for _ in 0..3 {
+        let plan = world.tick(0, &[1, 1, 1, 1]);
+        assert!(is_paused(&plan));
+        assert_eq!(
+            plan.counts.stopped,
+            Some(Fault::Breaker),
+            "once it is applied"
+        );
+        world.observed.memory = plan.memory;
+    }
+    let plan = world.step();
+    assert_eq!(plan.counts.stopped, Some(Fault::Breaker));
+    world.count("2");
+    assert_eq!(world.step().counts.stopped, None);
+
+    // Of one that was refused, and is not sent again at each tick, nothing is counted.
     let mut world = World::rolling(json!({}));
     world.broken.insert("pod-92".to_owned());
     let plan = world.tick(0, &[1, 1, 1, 1]);
-    assert_eq!(plan.counts.stopped, Some(Fault::Breaker));
     world.observed.memory = plan.memory;
+    world.observed.memory.deployment.refused = Some(Refused {
+        object: plan.deployment.unwrap(),
+        message: "no".to_owned(),
+        at: world.now().clock,
+    });
     let plan = world.tick(0, &[1, 1, 1, 1]);
-    assert!(is_paused(&plan));
-    assert_eq!(plan.counts.stopped, None);
+    assert_eq!((plan.deployment, plan.counts.stopped), (None, None));
 }
 
 // === it goes on ===
@@ -387,6 +506,173 @@ fn it_goes_on_once_all_new_pods_have_been_well_for_a_minute_without_a_break() {
         world.all_of("2");
         assert_eq!(condition(&world.step(), "Ready"), ("True", "Running"));
     }
+}
+
+#[test]
+fn a_breaker_that_is_closed_says_nothing_until_tasks_have_worked() {
+    // A sidecar that was started again, a pod that was made again, or a pause without tasks.
+    let mut world = World::stopped(json!({}));
+    world.mended(0);
+    assert_eq!(world.until_written(0, 1000).map(|(after, _)| after), None);
+    let said = world.tick(0, &[]);
+    assert!(
+        message(&said, "Ready").ends_with(
+            "it is continued once all new pods have been ready for 60 s, \
+             and have done more tasks of greet than they failed meanwhile"
+        ),
+        "{}",
+        message(&said, "Ready")
+    );
+    let after = world.until_written(1, 100).map(|(after, _)| after);
+    assert_eq!(after, Some(TICK), "with the first that works");
+
+    // It fails more than it does, and not enough for the breaker.
+    let mut world = World::stopped(json!({}));
+    world.mended(0);
+    for _ in 0..100 {
+        let (worked, failed) = world.done.get_mut("pod-92").unwrap();
+        *worked += 1;
+        *failed += 2;
+        let plan = world.tick(0, &[1, 1, 1, 1, 0]);
+        assert_eq!(plan.deployment, None);
+        world.apply(plan);
+    }
+}
+
+#[test]
+fn a_pod_that_was_started_again_or_made_again_begins_its_time_again() {
+    type Change = fn(&mut World);
+    let cases: [(&str, Change, u64); 3] = [
+        ("none", |_| {}, 20),
+        (
+            "a container was started again",
+            |w| w.pod("pod-92").restarts = 1,
+            605,
+        ),
+        (
+            "the pod was made again",
+            |w| w.pod("pod-92").uid = "uid-again".to_owned(),
+            65,
+        ),
+    ];
+    for fault in Fault::ALL {
+        for (case, change, expected) in cases {
+            let mut world = World::stopped_by(fault);
+            world.mended(0);
+            assert!(world.until_written(1, 45).is_none());
+            change(&mut world);
+            let after = world.until_written(1, 2000).map(|(after, _)| after);
+            assert_eq!(after, Some(expected), "{fault:?}: {case}");
+        }
+    }
+}
+
+#[test]
+fn a_container_that_ends_every_few_minutes_is_not_well_in_between() {
+    for fault in Fault::ALL {
+        let mut world = World::stopped_by(fault);
+        for restarts in 1..10 {
+            world.mended(restarts);
+            assert!(world.until_written(1, 300).is_none(), "{fault:?}");
+            world.pod("pod-92").ready_since = None;
+            assert!(world.until_written(1, 20).is_none(), "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn it_goes_on_by_itself_once_for_each_template() {
+    for fault in Fault::ALL {
+        let mut world = World::stopped_by(fault);
+        world.mended(0);
+        let (_, plan) = world.until_written(1, 100).unwrap();
+        assert_eq!(told(&plan), [(false, "RolloutResumed")]);
+        assert!(!is_paused(&plan));
+        world.count("2");
+        assert_eq!(world.step().deployment, None, "it runs");
+        // Another process knows it, too.
+        world.restart();
+        let plan = world.step();
+        assert!(!is_paused(&plan));
+        world.count("2");
+        let mut done = world.clone();
+
+        world.broken.insert("pod-92".to_owned());
+        let (_, plan) = world.until_written(1, 20).unwrap();
+        assert!(is_paused(&plan));
+        world.count("2");
+        world.mended(0);
+        for _ in 0..2 {
+            assert!(world.until_written(1, 1000).is_none());
+            let plan = world.step();
+            assert!(
+                message(&plan, "Ready").contains(
+                    "it went on by itself once and had to be stopped again, so that it stays stopped: \
+                     apply the old spec again or a mended one, or write \
+                     kubectl rollout resume deployment/greet"
+                ),
+                "{}",
+                message(&plan, "Ready")
+            );
+            world.restart();
+            assert!(is_paused(&world.step()));
+            world.count("2");
+        }
+        // Somebody resumes it.
+        let mut resumed = world.clone();
+        resumed.live().paused = false;
+        resumed.live().generation += 1;
+        resumed.broken.insert("pod-92".to_owned());
+        for _ in 0..5 {
+            assert!(!is_paused(&resumed.step()));
+            resumed.count("2");
+        }
+        // Another template may go on again.
+        world.edit(version(3));
+        let plan = world.step();
+        assert!(!is_paused(&plan));
+        assert_eq!(world.live().resumed_for, None);
+
+        // What is written about it goes when no old pod is left.
+        assert!(done.live().resumed_for.is_some());
+        done.all_of("2");
+        done.step();
+        assert_eq!(done.live().resumed_for, None);
+        assert_eq!(done.step().deployment, None);
+    }
+}
+
+#[test]
+fn one_that_goes_on_and_cannot_be_written_does_not_wait_again() {
+    let mut world = World::stopped(json!({}));
+    world.mended(0);
+    assert!(world.until_written(1, 60).is_none());
+    for _ in 0..5 {
+        let plan = world.tick(0, &[1; 9]);
+        assert!(plan.deployment.is_some() && !is_paused(&plan));
+        assert_eq!(condition(&plan, "Ready").1, "RollingOut");
+        world.observed.memory = plan.memory;
+    }
+    // It fails again before it could be written.
+    world.broken.insert("pod-92".to_owned());
+    let plan = world.step();
+    assert_eq!((plan.deployment, plan.counts.stopped), (None, None));
+    assert_eq!(condition(&world.plan(), "Ready").1, "RolloutStalled");
+}
+
+#[test]
+fn a_mark_that_does_not_say_why_asks_for_tasks_that_worked() {
+    // Of an operator from before.
+    let mut world = World::stopped_by(Fault::NotReady);
+    world.restart();
+    world.live().stalled_by = None;
+    let plan = world.plan();
+    assert!(is_paused(&plan));
+    world.apply(plan);
+    world.count("2");
+    world.mended(0);
+    assert!(world.until_written(0, 200).is_none());
+    assert!(world.until_written(1, 100).is_some());
 }
 
 #[test]
