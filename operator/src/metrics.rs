@@ -50,7 +50,7 @@ const UPGRADES: [&str; 3] = ["behind", "under_way", "failed"];
 fn upgrades_gauge() -> prometheus::Result<IntGaugeVec> {
     let opts = Opts::new(
         "conductor_worker_sidecar_upgrades",
-        "Workers whose pods have another sidecar than this operator adds (behind), are given it in their turn (under_way), or do not get ready with it, so that no other is begun (failed).",
+        "Workers whose pods have another sidecar than this operator adds (behind), are given it in their turn (under_way), or do not work with it, so that no other is begun (failed).",
     );
     IntGaugeVec::new(opts, &["state"])
 }

@@ -294,6 +294,9 @@ pub struct Memory {
     pub done: Done,
     /// The rollout, while it is stopped.
     pub stalled: Option<Stalled>,
+    /// How far the upgrade of the sidecar had come; none before the first plan of a spec that can
+    /// be run.
+    pub upgrade: Option<plan::Standing>,
     /// What was told as an event a while ago, whether it was a warning, and when.
     pub told: BTreeMap<(bool, String), Instant>,
     /// What is still to be told: what it was about could not be written.

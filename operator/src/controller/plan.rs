@@ -150,7 +150,12 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         // The last good state keeps running, and nothing is deleted.
         Err(message) => {
             let status = status::invalid(observed, &memory, message, now);
-            return finish(observed, memory, status, Vec::new(), now);
+            // An upgrade that fails is not over for it: others go on waiting.
+            let upgrade = upgrade::while_invalid(observed, &memory);
+            return Plan {
+                upgrade,
+                ..finish(observed, memory, status, Vec::new(), now)
+            };
         }
     };
 
@@ -190,6 +195,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
         };
     }
     let standing = upgrade.tell(&mut status, observed, &memory, now);
+    memory.upgrade = Some(standing.clone());
     let is_refused = memory.deployment.refused.is_some() && !apply;
     let mut events = if is_refused {
         Vec::new()

@@ -20,7 +20,7 @@ use super::{
     Event,
     conditions::{Conditions, Tri, written},
     scale::current,
-    status,
+    stall, status,
 };
 use crate::{
     SIDECAR_UPGRADE, SPEC_HASH, TEMPLATE_HASH,
@@ -33,8 +33,11 @@ use crate::{
 /// There while the pods have another sidecar than this operator adds.
 const BEHIND: &str = "SidecarBehind";
 
-/// There while pods with another sidecar do not get ready; an event, too.
+/// There while pods with another sidecar do not get ready, or fail their tasks; an event, too.
 pub(super) const FAILED: &str = "SidecarUpgradeFailed";
+
+/// What follows from that, before the reason.
+const NO_OTHER: &str = "so that no other worker gets it: ";
 
 /// What it says where a Deployment was not made from the spec: that was refused, or not looked at.
 const NOT_MADE: [&str; 3] = ["InvalidSpec", "DeploymentRefused", "DeploymentExists"];
@@ -87,7 +90,7 @@ pub(super) fn choose(
     now: Now,
 ) -> (Value, Upgrade) {
     let hash = fingerprint(&rendered["spec"]["template"]);
-    let there = There::of(observed, memory);
+    let there = There::of(observed, memory, &rendered["spec"]["template"]);
     let there = there.map(|there| there.adopted(observed, worker, &rendered, &hash));
     let image_there = there.as_ref().and_then(|there| image(there.template));
     let upgrade = |state| Upgrade {
@@ -130,6 +133,33 @@ pub(super) fn choose(
     (annotated(rendered, &origin), upgrade)
 }
 
+/// How far it has come while the spec cannot be run: what the spec is said to be changes nothing of
+/// what the pods are replaced by.
+pub(super) fn while_invalid(observed: &Observed, memory: &Memory) -> Standing {
+    let live = observed.deployment.as_ref();
+    let is_under_way = live.is_some_and(|live| live.origin.upgrade_since.is_some());
+    match &memory.upgrade {
+        // It may come to its end meanwhile.
+        Some(Standing::UnderWay | Standing::Failed { .. }) if is_over(observed, memory) => {
+            Standing::Current
+        }
+        Some(standing) => standing.clone(),
+        // After a restart the Deployment says so, and the condition that is left says why.
+        None if is_under_way && !is_over(observed, memory) => {
+            let mut conditions = observed.status.conditions.iter();
+            let failed = conditions.find(|c| c.type_ == FAILED && c.status == "True");
+            failed.map_or(Standing::UnderWay, |failed| {
+                let said = &failed.message;
+                let why = said.split_once(NO_OTHER).map_or(&**said, |(_, why)| why);
+                Standing::Failed {
+                    why: why.to_owned(),
+                }
+            })
+        }
+        None => Standing::Current,
+    }
+}
+
 /// Whether pods are given this operator's sidecar now though the user has changed nothing, and
 /// since when that is under way where it counts.
 fn begins(
@@ -146,7 +176,8 @@ fn begins(
         return Ok(Some(since.clone()));
     }
     let knows_of_no_halt = !matches!(observed.turn, Turn::Unknown | Turn::Halted { .. });
-    if is_without_pods(observed, memory) && knows_of_no_halt || is_stuck(observed) {
+    let is_stuck = is_stuck(observed) && !is_stopped(observed, memory, there);
+    if is_without_pods(observed, memory) && knows_of_no_halt || is_stuck {
         return Ok(None);
     }
     match &observed.turn {
@@ -166,15 +197,23 @@ fn begins(
 }
 
 impl<'a> There<'a> {
-    fn of(observed: &'a Observed, memory: &'a Memory) -> Option<Self> {
+    /// `rendered` is the template as this operator makes it.
+    fn of(observed: &'a Observed, memory: &'a Memory, rendered: &Value) -> Option<Self> {
         let live = observed.deployment.as_ref()?;
         // What is read may be older than what was sent, and may be someone else's change.
         let sent = memory.deployment.applied.as_ref();
         Some(match sent.filter(|sent| sent.uid == live.uid) {
-            Some(sent) => Self {
-                origin: origin(&sent.object),
-                template: &sent.object["spec"]["template"],
-            },
+            Some(sent) => {
+                let template = &sent.object["spec"]["template"];
+                // What the operator does not render is others' to change, by `kubectl rollout
+                // restart` for example: pods are being replaced for it already.
+                let is_others = live.generation > sent.generation
+                    && is_same_where_rendered(rendered, template, &live.template);
+                Self {
+                    origin: origin(&sent.object),
+                    template: if is_others { &live.template } else { template },
+                }
+            }
             None => Self {
                 origin: live.origin.clone(),
                 template: &live.template,
@@ -219,6 +258,27 @@ fn holds(there: &Value, wanted: &Value) -> bool {
         (Value::Null, Value::Object(wanted)) => wanted.is_empty(),
         (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
         (there, wanted) => there == wanted,
+    }
+}
+
+/// Whether two templates differ in nothing that is rendered. Where the same containers, for example,
+/// are not in both, they differ in that.
+fn is_same_where_rendered(rendered: &Value, one: &Value, other: &Value) -> bool {
+    match (rendered, one, other) {
+        (Value::Object(rendered), Value::Object(one), Value::Object(other)) => {
+            rendered.iter().all(|(name, rendered)| {
+                let one = one.get(name).unwrap_or(&Value::Null);
+                let other = other.get(name).unwrap_or(&Value::Null);
+                is_same_where_rendered(rendered, one, other)
+            })
+        }
+        (Value::Array(rendered), Value::Array(one), Value::Array(other))
+            if rendered.len() == one.len() && one.len() == other.len() =>
+        {
+            let mut all = rendered.iter().zip(one).zip(other);
+            all.all(|((rendered, one), other)| is_same_where_rendered(rendered, one, other))
+        }
+        (_, one, other) => one == other,
     }
 }
 
@@ -323,6 +383,16 @@ fn is_stuck(observed: &Observed) -> bool {
     fails && (live.updated < live.replicas || none_works)
 }
 
+/// The rollout of the template that is there was stopped, for the sake of old pods that are there:
+/// another template would be rolled out in their place.
+fn is_stopped(observed: &Observed, memory: &Memory, there: &There<'_>) -> bool {
+    let live = observed.deployment.as_ref();
+    let template = there.origin.template.as_deref();
+    live.zip(template).is_some_and(|(live, template)| {
+        live.updated < live.replicas && stall::is_stopped(live, &memory.deployment, template)
+    })
+}
+
 /// Nothing else is under way, and pods get ready: what fails then is most likely the upgrade.
 fn is_well(observed: &Observed, memory: &Memory, now: Now) -> bool {
     let last = status::last(observed, memory, now);
@@ -367,7 +437,7 @@ impl Upgrade {
                 None => Standing::UnderWay,
                 Some(why) => {
                     let message = format!(
-                        "the pods do not get ready with the sidecar {}, so that no other worker gets it: {why}",
+                        "the pods do not work with the sidecar {}, {NO_OTHER}{why}",
                         self.own
                     );
                     conditions.set(FAILED, Tri::True, FAILED, message);
@@ -438,13 +508,13 @@ impl Waits {
             Self::Turn => "it comes when it is this worker's turn".to_owned(),
             Self::Ready => "it comes when the worker is ready and nothing is rolled out".to_owned(),
             Self::Halt { by, why } => {
-                format!("it comes when {by} is ready, whose pods do not get ready with it: {why}")
+                format!("it comes when {by} works, whose pods do not with it: {why}")
             }
         }
     }
 }
 
-/// Why pods do not get ready, where that will not pass by itself.
+/// Why pods do not work, where that will not pass by itself.
 fn stalled(status: &ConductorWorkerStatus) -> Option<&str> {
     let mut conditions = status.conditions.iter();
     let stalled = conditions.find(|c| c.type_ == "Stalled" && c.status == "True")?;

@@ -764,7 +764,16 @@ fn another_operator_process_goes_on_with_it() {
 
 #[test]
 fn an_operator_with_another_sidecar_keeps_it_stopped() {
-    let mut world = World::stopped(json!({}));
+    for fault in Fault::ALL {
+        for deadline_is_over in [false, true] {
+            let mut world = World::stopped_by(fault);
+            world.live().stalled = deadline_is_over.then(|| "too late".to_owned());
+            another_sidecar_keeps_it_stopped(world, fault);
+        }
+    }
+}
+
+fn another_sidecar_keeps_it_stopped(mut world: World, fault: Fault) {
     // The API server fills in what is not said: what is kept is not what was rendered.
     let live = world.live();
     let mut filled_in = (*live.template).clone();
@@ -773,9 +782,21 @@ fn an_operator_with_another_sidecar_keeps_it_stopped() {
     world.restart();
     world.observed.worker = Ok(Arc::new(worker_of("sidecar:2", version(2))));
     let plan = world.plan();
-    assert!(is_paused(&plan), "{:?}", plan.deployment);
+    assert!(is_paused(&plan), "{fault:?}: {:?}", plan.deployment);
     assert_eq!(condition(&plan, "Ready"), ("False", "RolloutStalled"));
     assert_eq!(condition(&plan, "SidecarBehind").0, "True");
+    world.apply(plan);
+    world.count("2");
+    assert!(world.until_written(1, 200).is_none(), "{fault:?}");
+    // Without a pod that is kept there is no reason to keep what does not start.
+    world.observed.pods.retain(|pod| pod.name == "pod-92");
+    let pod = world.pod("pod-92");
+    (pod.ready_since, pod.trouble) = (None, Some(trouble(TroubleKind::CrashLoop)));
+    world.count("2");
+    world.restart();
+    let plan = world.plan();
+    assert_eq!(condition(&plan, "SidecarBehind").0, "", "{fault:?}");
+    assert!(!is_paused(&plan) && plan.deployment.is_some(), "{fault:?}");
 }
 
 // === going back, at any moment ===

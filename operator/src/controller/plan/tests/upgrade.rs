@@ -121,13 +121,72 @@ fn the_template_stays_verbatim_with_what_the_api_server_and_times_to_come_have_a
     let (plan, _) = step(&mut world);
     assert_eq!(plan.deployment.unwrap()["spec"]["template"], template);
 
-    // What others change later is undone, since it is remembered what was there.
+    // What others change later of what the operator renders is undone, since it is remembered what
+    // was there.
     let mut theirs = template.clone();
-    theirs["spec"]["dnsPolicy"] = json!("None");
+    theirs["spec"]["terminationGracePeriodSeconds"] = json!(1);
     world.live().template = Arc::new(theirs);
     world.live().generation += 1;
     let plan = world.plan();
     assert_eq!(plan.deployment.unwrap()["spec"]["template"], template);
+}
+
+#[test]
+fn a_restart_by_somebody_is_let_be_while_the_template_is_kept() {
+    let mut world = running(3);
+    let restarted = |world: &mut World, at: &str| {
+        let mut theirs = (*world.live().template).clone();
+        let annotations = &mut theirs["metadata"]["annotations"];
+        annotations["kubectl.kubernetes.io/restartedAt"] = json!(at);
+        world.live().template = Arc::new(theirs.clone());
+        world.live().generation += 1;
+        theirs
+    };
+    restarted(&mut world, "1");
+    succeed(&mut world, "sidecar:2", external(3));
+    step(&mut world);
+    // By the same process, which has made the first one its own.
+    for at in ["2", "3"] {
+        let theirs = restarted(&mut world, at);
+        let (plan, is_replaced) = step(&mut world);
+        assert!(!is_replaced, "it is being replaced for theirs already");
+        assert_eq!(behind(&plan), Some("WaitsForRollout"));
+        assert_eq!(plan.deployment.unwrap()["spec"]["template"], theirs);
+        assert_eq!(world.settle(), 0);
+        world.catch_up();
+    }
+
+    // What is rendered is not theirs, and neither is what was read before it was sent.
+    let kept = (*world.live().template).clone();
+    let cases: [(&str, Value); 3] = [
+        ("the sidecar", json!({"initContainers": []})),
+        (
+            "the handler",
+            json!({"containers": [{"name": "app", "image": "theirs"}]}),
+        ),
+        (
+            "the grace period",
+            json!({"terminationGracePeriodSeconds": 1}),
+        ),
+    ];
+    for (case, patch) in cases {
+        let mut theirs = kept.clone();
+        merge(&mut theirs["spec"], patch);
+        let mut world = world.clone();
+        world.live().template = Arc::new(theirs);
+        world.live().generation += 1;
+        let (plan, is_replaced) = step(&mut world);
+        let sent = plan.deployment.unwrap();
+        assert_eq!(
+            (is_replaced, &sent["spec"]["template"]),
+            (true, &kept),
+            "{case}"
+        );
+    }
+    let mut before = kept;
+    before["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = json!("2");
+    world.live().template = Arc::new(before);
+    assert!(world.plan().deployment.is_none());
 }
 
 #[test]
@@ -452,7 +511,7 @@ fn pods_that_do_not_get_ready_with_it_halt_all_until_they_do() {
         let (plan, is_replaced) = step(&mut world);
         let said = why(&plan, "SidecarUpgradeFailed");
         assert!(said.starts_with(
-            "the pods do not get ready with the sidecar sidecar:2, so that no other worker gets it: "
+            "the pods do not work with the sidecar sidecar:2, so that no other worker gets it: "
         ));
         assert!(
             said.ends_with("container conductor-sidecar: back-off"),
@@ -479,6 +538,52 @@ fn pods_that_do_not_get_ready_with_it_halt_all_until_they_do() {
     let (plan, _) = step(&mut world);
     assert_eq!(plan.upgrade, Standing::Current);
     assert_eq!(condition(&plan, "SidecarUpgradeFailed"), ("", ""));
+}
+
+#[test]
+fn a_spec_that_cannot_be_run_ends_no_halt() {
+    let mut world = running(3);
+    succeed(&mut world, "sidecar:2", external(3));
+    step(&mut world);
+    world.observed.turn = Turn::Now;
+    step(&mut world);
+    let invalid = |world: &World| {
+        let mut world = world.clone();
+        world.observed.worker = Err("min > max".to_owned());
+        world
+    };
+    // It is under way.
+    let mut under_way = invalid(&world);
+    for _ in 0..2 {
+        assert_eq!(step(&mut under_way).0.upgrade, Standing::UnderWay);
+        restart(&mut under_way);
+    }
+
+    world.live().observed_generation = world.live().generation;
+    world.live().updated = 1;
+    trouble(&mut world, TroubleKind::CrashLoop);
+    let failed = step(&mut world).0.upgrade;
+    assert!(matches!(failed, Standing::Failed { .. }));
+    let mut broken = invalid(&world);
+    for _ in 0..2 {
+        let (plan, _) = step(&mut broken);
+        assert_eq!(condition(&plan, "Ready").1, "InvalidSpec");
+        assert_eq!(plan.upgrade, failed);
+        // Another process has it from the Deployment, and why from the status.
+        restart(&mut broken);
+    }
+    // It gets well nevertheless.
+    roll(&mut broken);
+    assert_eq!(step(&mut broken).0.upgrade, Standing::Current);
+    restart(&mut broken);
+    assert_eq!(step(&mut broken).0.upgrade, Standing::Current);
+
+    // One that is behind stays so, and one that is neither is nothing.
+    let mut world = running(3);
+    assert_eq!(step(&mut invalid(&world)).0.upgrade, Standing::Current);
+    succeed(&mut world, "sidecar:2", external(3));
+    step(&mut world);
+    assert_eq!(step(&mut invalid(&world)).0.upgrade, Standing::Behind);
 }
 
 #[test]
@@ -512,9 +617,10 @@ fn while_one_fails_no_other_is_begun_not_even_without_pods() {
         world.observed.turn = halted();
         let (plan, _) = step(&mut world);
         assert_eq!(behind(&plan), Some("UpgradesHalted"));
-        assert!(why(&plan, "SidecarBehind").ends_with(
-            "it comes when shop/resize is ready, whose pods do not get ready with it: ImagePull"
-        ));
+        assert!(
+            why(&plan, "SidecarBehind")
+                .ends_with("it comes when shop/resize works, whose pods do not with it: ImagePull")
+        );
         assert_eq!(runs(&mut world), "sidecar:1");
         // A change of the user's is theirs to roll out.
         let mut spec = external(pods);

@@ -35,7 +35,7 @@ pub enum Standing {
     Behind,
     /// It has its turn: its pods are replaced.
     UnderWay,
-    /// They are, and new ones do not get ready.
+    /// They are, and new ones do not get ready or fail their tasks.
     Failed {
         /// Why, in a sentence.
         why: String,
