@@ -1,7 +1,11 @@
 //! Everything that a run needs: a worker in a namespace of its own, Conductor behind a gateway that
 //! asks for keys and a proxy that breaks, and who watches.
 
-use std::{collections::BTreeMap, sync::atomic::AtomicU32, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use api::ConductorWorker;
@@ -217,7 +221,11 @@ impl<'a> World<'a> {
     }
 
     async fn create(&self) -> Result<()> {
-        let (name, first) = (&self.setting.name, Version::default());
+        let name = &self.setting.name;
+        let first = Version {
+            number: self.version.load(Ordering::Relaxed),
+            ..Version::default()
+        };
         let field = PatchParams::apply("chaos");
         if self.setting.subject == Subject::Worker {
             let worker = self.worker(first)?;

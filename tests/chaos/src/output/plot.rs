@@ -32,7 +32,11 @@ const LEAVING: RGBColor = RGBColor(230, 159, 0);
 pub fn draw(run: &Run, file: &Path) -> Result<()> {
     let mut events: Vec<&Event> = run.account.events.iter().collect();
     events.sort_by(|a, b| a.from.total_cmp(&b.from));
-    let heights = [height(events.len()), height(run.log.pods.len())];
+    // Those of an earlier run may have been there before this one began.
+    let pods = run.log.pods.iter();
+    let pods = pods.filter(|pod| pod.gone.is_none_or(|gone| gone > 0.0));
+    let pods: Vec<Row> = pods.map(|pod| life(pod, run.seconds)).collect();
+    let heights = [height(events.len()), height(pods.len())];
     let size = (WIDTH, heights[0] + heights[1] + WORK);
     let root = SVGBackend::new(file, size).into_drawing_area();
     root.fill(&WHITE)?;
@@ -47,12 +51,6 @@ pub fn draw(run: &Run, file: &Path) -> Result<()> {
         bars: vec![(event.from, event.to, colour(event))],
     });
     rows(&above, &title, run.seconds, &bars.collect::<Vec<_>>())?;
-    let pods: Vec<Row> = run
-        .log
-        .pods
-        .iter()
-        .map(|pod| life(pod, run.seconds))
-        .collect();
     rows(
         &middle,
         "pods (grey: starting, blue: ready, yellow: told to end)",
