@@ -34,6 +34,9 @@ const OVERLAP: Duration = Duration::from_secs(90);
 /// A cordon's time to live, and time to see it.
 const CORDON_ENDS: Duration = Duration::from_secs(30 + 10);
 
+/// How long an operator goes on renewing cordons that cannot read anything.
+const RENEWED: Duration = Duration::from_secs(30);
+
 /// How long a broken version may take to be found out.
 const FOUND_OUT: Duration = Duration::from_secs(120);
 
@@ -242,21 +245,31 @@ async fn without(world: &World<'_>, part: Part) -> Result<Vec<String>> {
     })
     .await?;
     let begun = tokio::time::Instant::now();
-    match part {
-        Part::Operator => operators(world, 0).await?,
-        Part::ApiServer => script("part", &["stop", "kube-apiserver"]).await?,
-    }
-    until("no pod is cordoned any more", CORDON_ENDS, || async {
+    let bound = match part {
+        Part::Operator => {
+            operators(world, 0).await?;
+            CORDON_ENDS
+        }
+        Part::ApiServer => {
+            script("part", &["stop", "kube-apiserver"]).await?;
+            RENEWED + CORDON_ENDS
+        }
+    };
+    let ended = until("no pod is cordoned any more", bound, || async {
         let n = cordoned(&pods).await?;
         ensure!(n == 0, "{n} are");
         Ok(())
     })
-    .await?;
-    tokio::time::sleep_until(begun + world.setting.away).await;
+    .await;
+    if ended.is_ok() {
+        tokio::time::sleep_until(begun + world.setting.away).await;
+    }
+    // Whatever came of it: those who come next need it.
     match part {
         Part::Operator => operators(world, 1).await?,
         Part::ApiServer => script("part", &["start", "kube-apiserver"]).await?,
     }
+    ended?;
     world.settle(1).await?;
     world.scale(most).await?;
     world.settle(most).await?;

@@ -8,8 +8,7 @@
 //!   └──> report: target/chaos/{report.md,*.svg}
 //! ```
 //!
-//! `cargo test -p chaos` runs the short form, `make chaos` all of it; `make test` runs the tasks that
-//! are longer than their grace period. It needs a cluster of our
+//! `cargo test -p chaos` runs the short form, `make chaos` all of it. It needs a cluster of our
 //! own, so root on Debian without a container engine.
 //!
 //! | variable | |
