@@ -6,7 +6,7 @@
 //! what went wrong, where and when ─┘                             └─> Figures, and what may not be
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conductor_client::{TaskStatus, Workflow, WorkflowStatus};
 use live::{clock::seconds, ledger::Execution};
@@ -22,6 +22,19 @@ const SLACK: f64 = 3.0;
 /// How much later than a lease's end Conductor may notice it, in seconds: as a rule at once, but
 /// it looks at a workflow again only every so often, and after a restart it has much to look at.
 const DETECTION: f64 = 60.0;
+
+/// Why a task is executed by two at once though nothing went wrong.
+pub const REPAIRED: &str = "queued again by Conductor while it was taken";
+
+/// The tasks of which Conductor's log says that its sweeper has queued them again
+/// (`WorkflowRepairService` and `WorkflowSweeper`: `Going to repair the task ID / REF`).
+pub fn repaired(log: &str) -> BTreeSet<String> {
+    let told = log.lines().filter_map(|line| {
+        let (_, rest) = line.split_once("Going to repair the task ")?;
+        rest.split_whitespace().next()
+    });
+    told.map(str::to_owned).collect()
+}
 
 /// An attempt at a task, as Conductor tells it. Times are seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -151,6 +164,10 @@ pub struct Account {
     pub lease: f64,
     /// Tasks that are longer than the grace period may be handed back and executed again.
     pub hand_backs: bool,
+    /// Tasks that Conductor has queued again by itself, by their ids: its sweeper takes a task that is
+    /// just being polled for one that its queue has lost.
+    #[serde(default)]
+    pub repaired: BTreeSet<String>,
     /// What went wrong.
     pub events: Vec<Event>,
     /// What became of the workflows.
@@ -219,6 +236,7 @@ fn hand_backs(story: &Story) -> Vec<f64> {
     let pairs = story.attempts.iter().flat_map(|a| a.executions.windows(2));
     pairs
         .filter_map(|pair| Some(pair[1].began - pair[0].cut?))
+        .filter(|pause| *pause >= 0.0)
         .collect()
 }
 
@@ -381,7 +399,11 @@ impl Account {
         second: &Execution,
     ) -> Option<String> {
         if first.ended.is_some() || first.cut.is_none_or(|cut| second.began < cut - SLACK) {
-            // It was done, or went on: delivered twice, as a server that was ended may do.
+            // It was done, or went on: delivered twice.
+            if self.repaired.contains(&attempt.task) {
+                return Some(REPAIRED.to_owned());
+            }
+            // A server that was ended may have forgotten that it had given it out.
             let hit = |e: &&Event| {
                 e.kind == Kind::ConductorRestart
                     && e.from - SLACK <= second.began

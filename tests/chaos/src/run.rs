@@ -1,6 +1,7 @@
 //! A run: load, what goes wrong meanwhile, and what became of every task.
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +23,7 @@ use tokio::{
 
 use crate::{
     act::act,
-    checker::{Account, Figures, Story, check},
+    checker::{Account, Figures, Story, check, repaired},
     kind::Event,
     retry::until,
     schedule::Planned,
@@ -193,9 +194,12 @@ async fn read(
     started: &[(String, f64)],
     events: Vec<Event>,
 ) -> Result<Run> {
+    let log = world.stage.bed.fact("CONDUCTOR_LOG")?;
+    let said = fs::read(log).with_context(|| format!("{log} cannot be read"))?;
     let mut account = Account {
         lease: f64::from(world.setting.lease),
         hand_backs: script.hand_backs,
+        repaired: repaired(&String::from_utf8_lossy(&said)),
         events,
         stories: Vec::new(),
     };

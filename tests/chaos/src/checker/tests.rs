@@ -37,6 +37,7 @@ fn account(events: Vec<Event>) -> Account {
     Account {
         lease: 20.0,
         hand_backs: false,
+        repaired: BTreeSet::new(),
         events,
         stories: vec![],
     }
@@ -168,6 +169,24 @@ fn a_task_is_handed_back_only_where_it_may_be() {
     assert_eq!(account.fate(&told), Fate::Again(vec![Some(why)]));
     account.stories = vec![told];
     assert_eq!(check(&account).0.handed_back, (1, [1.0, 1.0]));
+}
+
+#[test]
+fn a_task_that_conductor_queued_again_by_itself_is_told_by_its_log() {
+    let twice = vec![
+        execution("a", 11.0, None, Some(20.0)),
+        execution("b", 11.1, Some(43.0), None),
+    ];
+    let told = story(vec![attempt(TaskStatus::Completed, 11.0, 43.0, twice)]);
+    let mut account = account(vec![]);
+    assert_eq!(account.fate(&told), Fate::Again(vec![None]));
+    account.repaired = repaired(
+        "1 [sweeper-thread-3] WARN  x.WorkflowSweeper [] - Going to repair the task t / only, with status SCHEDULED\nother",
+    );
+    assert_eq!(
+        account.fate(&told),
+        Fate::Again(vec![Some(REPAIRED.to_owned())])
+    );
 }
 
 #[test]
