@@ -86,6 +86,13 @@ pub struct Observed {
     pub tick: Duration,
 }
 
+impl Observed {
+    /// Its pods that are not being deleted.
+    pub fn staying(&self) -> impl Iterator<Item = &LivePod> {
+        self.pods.iter().filter(|pod| !pod.terminating)
+    }
+}
+
 /// A queue that several workers serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {

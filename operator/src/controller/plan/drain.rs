@@ -109,7 +109,7 @@ impl<'a> Pool<'a> {
         now: Now,
     ) -> Self {
         let is_victim = |pod: &LivePod| is_victim(memory, pod, now);
-        let mut going: Vec<&LivePod> = staying(observed).collect();
+        let mut going: Vec<&LivePod> = observed.staying().collect();
         going.sort_by_key(|pod| (rank(pod), !is_victim(pod)));
         let excess = if rollout.is_replacing() {
             0
@@ -288,7 +288,7 @@ fn unsafe_to_go(
     };
     let to_go = |pod: &LivePod| may_go(pod) && !pool.others.iter().any(|p| p.uid == pod.uid);
     let costs = |pod: &LivePod| possible(costs, pod);
-    let safe = takeable(staying(observed), to_go, costs).pods.len();
+    let safe = takeable(observed.staying(), to_go, costs).pods.len();
     pool.going.len().saturating_sub(safe)
 }
 
@@ -309,7 +309,7 @@ fn take<'a>(
         .map(|seen| &*seen.pod.uid)
         .collect();
     let mut found = takeable(
-        staying(observed),
+        observed.staying(),
         |pod| may_go.contains(&*pod.uid),
         |pod| possible(costs, pod),
     );
@@ -394,10 +394,10 @@ fn spared(
     };
     taken
         .pods
-        .retain(|uid, _| staying(observed).any(|pod| pod.uid == *uid));
+        .retain(|uid, _| observed.staying().any(|pod| pod.uid == *uid));
     // Raised again before they went, or never lowered: whoever is there may stay.
     let is_over = taken.pods.is_empty() || replicas > taken.replicas;
-    let is_settled = !rollout.is_incomplete() && staying(observed).count() <= size(replicas);
+    let is_settled = !rollout.is_incomplete() && observed.staying().count() <= size(replicas);
     if !is_over && !is_settled {
         return Vec::new();
     }
@@ -411,7 +411,7 @@ fn spared(
 impl Leaving {
     /// Forgets what is about pods that are gone, and what is too old to be needed.
     fn forget(&mut self, observed: &Observed, now: Now) {
-        let is_there = |uid: &String| staying(observed).any(|pod| pod.uid == *uid);
+        let is_there = |uid: &String| observed.staying().any(|pod| pod.uid == *uid);
         self.marked
             .retain(|uid, marked| marks::is_trusted(marked, now) && is_there(uid));
         self.ordered.retain(|uid, _| is_there(uid));
@@ -467,10 +467,6 @@ impl Leaving {
 }
 
 // === the pods ===
-
-fn staying(observed: &Observed) -> impl Iterator<Item = &LivePod> {
-    observed.pods.iter().filter(|pod| !pod.terminating)
-}
 
 fn names<'a>(pods: impl Iterator<Item = &'a Seen<'a>>) -> Vec<String> {
     pods.map(|seen| seen.pod.name.clone()).collect()

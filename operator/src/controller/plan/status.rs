@@ -294,7 +294,7 @@ struct Pods {
 impl Pods {
     fn of(observed: &Observed, drained: &Drained) -> Self {
         let mut pods = Self::default();
-        for pod in observed.pods.iter().filter(|pod| !pod.terminating) {
+        for pod in observed.staying() {
             if drained.leaving.contains(&pod.uid) {
                 pods.leaving += 1;
             } else {
@@ -447,9 +447,7 @@ fn trouble(observed: &Observed, waited_for: bool) -> Option<(&'static str, bool,
         return Some((reason, true, why.clone()));
     }
     let of_pod = observed
-        .pods
-        .iter()
-        .filter(|pod| !pod.terminating)
+        .staying()
         .find_map(|pod| Some((pod, pod.trouble.as_ref()?)));
     if let Some((pod, trouble)) = of_pod {
         // A node may come.

@@ -340,12 +340,8 @@ fn refused(memory: &Memory, hash: &str) -> Option<String> {
 
 // === how the worker is ===
 
-fn staying(observed: &Observed) -> impl Iterator<Item = &LivePod> {
-    observed.pods.iter().filter(|pod| !pod.terminating)
-}
-
 fn is_without_pods(observed: &Observed, memory: &Memory) -> bool {
-    current(observed, memory) == Some(0) && staying(observed).next().is_none()
+    current(observed, memory) == Some(0) && observed.staying().next().is_none()
 }
 
 /// Its controller has taken up what was sent last, and pods of one template are there alone.
@@ -363,7 +359,7 @@ fn is_over(observed: &Observed, memory: &Memory) -> bool {
         .deployment
         .as_ref()
         .is_some_and(|live| is_settled(live, memory));
-    let works = staying(observed).any(|pod| pod.ready_since.is_some());
+    let works = observed.staying().any(|pod| pod.ready_since.is_some());
     is_settled && (works || is_without_pods(observed, memory))
 }
 
@@ -378,8 +374,8 @@ fn is_stuck(observed: &Observed) -> bool {
         let trouble = pod.trouble.as_ref();
         trouble.is_some_and(|trouble| trouble.kind != TroubleKind::Unschedulable)
     };
-    let fails = live.stalled.is_some() || staying(observed).any(fails);
-    let none_works = staying(observed).all(|pod| pod.ready_since.is_none());
+    let fails = live.stalled.is_some() || observed.staying().any(fails);
+    let none_works = observed.staying().all(|pod| pod.ready_since.is_none());
     fails && (live.updated < live.replicas || none_works)
 }
 

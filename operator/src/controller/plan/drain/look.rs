@@ -12,7 +12,6 @@ use super::{
         victims::{Seen, Work},
     },
     marks::since,
-    staying,
 };
 use crate::{
     controller::observed::{LivePod, Memory, Now, Observed, SidecarState},
@@ -43,7 +42,7 @@ pub(super) fn all<'a>(
     };
     // Within which 95 % of the calls end, in the slowest pod.
     let mut p95: BTreeMap<&QueueName, Duration> = BTreeMap::new();
-    for reading in staying(observed).filter_map(|pod| look.reading(pod)) {
+    for reading in observed.staying().filter_map(|pod| look.reading(pod)) {
         for (queue, task) in &reading.tasks {
             if let Some(own) = task.p95 {
                 let longest = p95.entry(queue).or_default();
@@ -51,7 +50,8 @@ pub(super) fn all<'a>(
             }
         }
     }
-    staying(observed)
+    observed
+        .staying()
         .map(|pod| (&*pod.uid, look.see(pod, &p95)))
         .collect()
 }
