@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     WORKERS,
     drain::{deleted, fill, follow, greeting, scale, settled, worker},
-    work::{greet_as, greet_in, ledger, ledger_url, pods},
+    work::{condition_of, greet_as, greet_in, ledger, ledger_url, pods, whole_pods},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -91,14 +91,7 @@ fn stop_and_go_back(bed: &Bed, load: &mut Load<'_>, replicas: u32) -> Result<()>
     let began = ledger(bed)?.len();
     until("the old pods have gone on for a while", 2 * MINUTE, || {
         fill(bed, load)?;
-        let found = bed.get(&[
-            "pods",
-            "-n",
-            WORKERS,
-            "-l",
-            "conductor-oss.org/worker=greet",
-        ])?;
-        let items = found["items"].as_array().cloned().unwrap_or_default();
+        let items = whole_pods(bed)?;
         let new = items.iter().filter(|pod| {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
             !old.iter().any(|old| old == name)
@@ -151,9 +144,7 @@ fn stop_and_go_back(bed: &Bed, load: &mut Load<'_>, replicas: u32) -> Result<()>
 
 /// A condition of a worker or a pod; null where there is none.
 fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let conditions = object["status"]["conditions"].as_array();
-    let found = conditions.and_then(|all| all.iter().find(|c| c["type"] == kind));
-    found.unwrap_or(&Value::Null)
+    condition_of(object, kind).unwrap_or(&Value::Null)
 }
 
 /// For how many seconds a pod has been ready.

@@ -8,29 +8,20 @@ use serde_json::Value;
 
 use super::{
     WORKERS,
-    drain::{scale, settled},
+    drain::{scale, settled, worker},
     install::install_with,
-    work::pods,
+    work::{condition_of, pods},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 const PODS: u32 = 3;
 
-fn condition<'a>(worker: &'a Value, kind: &str) -> Option<&'a Value> {
-    let conditions = worker["status"]["conditions"].as_array()?;
-    conditions.iter().find(|c| c["type"] == kind)
-}
-
-fn worker(bed: &Bed) -> Result<Value> {
-    bed.get(&["conductorworker", "greet", "-n", WORKERS])
-}
-
 /// Waits until a condition says so.
 fn until_said(bed: &Bed, kind: &str, reason: &str) -> Result<()> {
     until(&format!("{kind} says {reason}"), 3 * MINUTE, || {
         let worker = worker(bed)?;
-        let said = condition(&worker, kind).map(|c| &c["reason"]);
+        let said = condition_of(&worker, kind).map(|c| &c["reason"]);
         ensure!(
             said.is_some_and(|said| said == reason),
             "{}",
@@ -45,9 +36,9 @@ fn until_replaced(bed: &Bed, before: &[String]) -> Result<Vec<String>> {
     until("every pod is replaced", 3 * MINUTE, || {
         let worker = worker(bed)?;
         let (there, status) = (pods(bed)?, &worker["status"]);
-        let is_over = condition(&worker, "SidecarBehind").is_none()
-            && condition(&worker, "SidecarUpgradeFailed").is_none()
-            && condition(&worker, "Reconciling").is_some_and(|c| c["status"] == "False");
+        let is_over = condition_of(&worker, "SidecarBehind").is_none()
+            && condition_of(&worker, "SidecarUpgradeFailed").is_none()
+            && condition_of(&worker, "Reconciling").is_some_and(|c| c["status"] == "False");
         ensure!(
             is_over && there.iter().all(|pod| !before.contains(pod)),
             "{there:?} are there, and the status is {status}"

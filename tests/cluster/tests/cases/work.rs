@@ -325,17 +325,16 @@ pub(crate) fn deletion_leaves_nothing_behind(bed: &Bed) -> Result<()> {
     })
 }
 
-/// The worker's pods, those on their way out included.
+/// The worker's pods as the API server has them, those on their way out included.
+pub(super) fn whole_pods(bed: &Bed) -> Result<Vec<Value>> {
+    let selector = "conductor-oss.org/worker=greet";
+    let found = bed.get(&["pods", "-n", WORKERS, "-l", selector])?;
+    Ok(found["items"].as_array().cloned().unwrap_or_default())
+}
+
+/// Their names.
 pub(super) fn pods(bed: &Bed) -> Result<Vec<String>> {
-    let found = bed.get(&[
-        "pods",
-        "-n",
-        WORKERS,
-        "-l",
-        "conductor-oss.org/worker=greet",
-    ])?;
-    let items = found["items"].as_array().cloned().unwrap_or_default();
-    Ok(items
+    Ok(whole_pods(bed)?
         .iter()
         .filter_map(|i| i["metadata"]["name"].as_str().map(str::to_owned))
         .collect())
@@ -349,12 +348,15 @@ pub(super) fn ready_replicas(worker: &Value) -> u64 {
     worker["status"]["readyReplicas"].as_u64().unwrap_or(0)
 }
 
-pub(super) fn condition<'a>(worker: &'a Value, kind: &str) -> Option<&'a str> {
-    worker["status"]["conditions"]
-        .as_array()?
-        .iter()
-        .find(|c| c["type"] == kind)?["status"]
-        .as_str()
+/// A condition of an object.
+pub(super) fn condition_of<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions.iter().find(|c| c["type"] == kind)
+}
+
+/// Its status.
+pub(super) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
+    condition_of(object, kind)?["status"].as_str()
 }
 
 pub(super) fn object(value: &Value) -> Map<String, Value> {
