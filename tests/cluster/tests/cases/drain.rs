@@ -21,12 +21,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How many pods there are before each scale-down.
 const MOST: u32 = 4;
 
-/// `SCALE_DOWNS` sets another number of them.
-fn scale_downs() -> Result<u32> {
-    match env::var("SCALE_DOWNS") {
+/// How often a case does what it is about: five times, unless this variable sets another number.
+pub(super) fn times(variable: &str) -> Result<u32> {
+    match env::var(variable) {
         Ok(text) => text
             .parse()
-            .context("SCALE_DOWNS must be a number, such as 50"),
+            .with_context(|| format!("{variable} must be a number, such as 50")),
         Err(_) => Ok(5),
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn fill(bed: &Bed, load: &mut Load<'_>) -> Result<()> {
 pub(crate) fn scale_downs_under_load_remove_no_pod_that_works(bed: &Bed) -> Result<()> {
     let before = ledger(bed)?.len();
     let (mut load, mut followed) = (Load::new(bed, "greeting"), follow(bed)?);
-    let (rounds, mut gone) = (scale_downs()?, 0);
+    let (rounds, mut gone) = (times("SCALE_DOWNS")?, 0);
     for round in 0..rounds {
         fill(bed, &mut load)?;
         scale(bed, MOST)?;

@@ -1,6 +1,6 @@
 //! Pods that are evicted, as by the drain of a node: one after another, and nothing is lost.
 
-use std::{collections::BTreeSet, env, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use cluster::{Bed, Load, OPERATOR, until};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     WORKERS,
-    drain::{fill, greeting, scale, settled, stats, worker},
+    drain::{fill, greeting, scale, settled, stats, times, worker},
     work::{condition, greet_in, ledger, ledger_url, object, pods},
 };
 
@@ -16,16 +16,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// How many pods there are. A quarter of them is one.
 const PODS: u32 = 4;
-
-/// `EVICTIONS` sets another number of them.
-fn evictions() -> Result<usize> {
-    match env::var("EVICTIONS") {
-        Ok(text) => text
-            .parse()
-            .context("EVICTIONS must be a number, such as 20"),
-        Err(_) => Ok(5),
-    }
-}
 
 /// What became of an eviction.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,7 +124,7 @@ pub(crate) fn evictions_under_load_lose_and_repeat_nothing(bed: &Bed) -> Result<
     pods_that_take(bed, 2000)?;
     let before = ledger(bed)?.len();
     let mut load = Load::new(bed, "greeting");
-    for round in 0..evictions()? {
+    for round in 0..usize::try_from(times("EVICTIONS")?)? {
         fill(bed, &mut load)?;
         let there = settled(bed, PODS)?;
         at_work(bed, &there)?;
