@@ -269,6 +269,8 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(id) => id.to_owned(),
         None => body["taskId"].as_str().unwrap_or_default().to_owned(),
     };
+    // Before the call is seen by anyone: who sees it may release it at once.
+    let mut released = shared.released.subscribe();
     let (mut running, before) = note(&shared, &task_id, parts.uri.path());
     let call = Call {
         task_id,
@@ -280,7 +282,6 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     let behaviour = lock(&shared.behaviour).clone();
     let reply = behaviour(&call);
-    let mut released = shared.released.subscribe();
     tokio::time::sleep(reply.after).await;
     let response = match reply.then {
         Then::Answer {
