@@ -164,7 +164,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
     let rollout = Rollout::of(observed, &memory, &object);
     let course = stall::step(observed, rollout, &mut memory, &object, now);
     course.edit(&mut object);
-    let rollout = rollout.held(course.is_held());
+    let rollout = rollout.on(&course);
     grace::note(observed, worker, &mut memory, now);
     let hints = hints::hints(observed, worker, &mut memory, now);
     let scaled = scale::scale(observed, worker, rollout, &mut memory, now);

@@ -177,6 +177,7 @@ pub(super) fn drain(
             ..Drained::default()
         };
     };
+    let replicas = replicas.max(rollout.kept());
     memory.leaving.forget(observed, now);
     let spared = spared(observed, rollout, memory, replicas);
     let pool = Pool::of(observed, rollout, memory, replicas, now);

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::stall::Course;
 use crate::controller::observed::{Memory, Observed};
 
 /// How far the Deployment has come.
@@ -14,6 +15,8 @@ pub(super) struct Rollout {
     has_old: bool,
     /// It is stopped.
     is_held: bool,
+    /// Pods of the versions before, where one that was stopped gives way to another template.
+    kept: u32,
 }
 
 /// The template that was sent.
@@ -45,12 +48,24 @@ impl Rollout {
             },
             has_old: live.updated < live.replicas,
             is_held: false,
+            kept: 0,
         }
     }
 
-    /// The same, stopped or not.
-    pub(super) fn held(self, is_held: bool) -> Self {
-        Self { is_held, ..self }
+    /// The same, stopped or not, and with what its end would leave too few places for.
+    pub(super) fn on(self, course: &Course) -> Self {
+        Self {
+            is_held: course.is_held(),
+            kept: course.kept,
+            ..self
+        }
+    }
+
+    /// The fewest replicas that end no pod at work. While a Deployment is paused Kubernetes fills it
+    /// up to `maxSurge` with pods of the old version too (`scale` in its `sync.go`); gone back to
+    /// that version, it would remove at once what is more than replicas.
+    pub(super) fn kept(self) -> u32 {
+        self.kept
     }
 
     /// What is read of the Deployment is about the template that is wanted.

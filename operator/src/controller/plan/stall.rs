@@ -144,6 +144,9 @@ pub(super) struct Course {
     cause: Option<Cause>,
     /// It has gone on by itself.
     has_resumed: bool,
+    /// How many pods of the versions before there are, where it was stopped and another template
+    /// is wanted.
+    pub(super) kept: u32,
 }
 
 impl Course {
@@ -190,6 +193,7 @@ pub(super) fn step(
         step,
         cause,
         has_resumed,
+        kept: 0,
     };
     let live = observed.deployment.as_ref();
     let own = |live: &&LiveDeployment| live.owner.as_deref() == Some(observed.uid.as_str());
@@ -212,7 +216,12 @@ pub(super) fn step(
         // What is read is about what is wanted, and may be stopped.
         let fault = (rollout.is_of_what_is_wanted() && !known.paused).then(|| look.fault());
         let Some((cause, what)) = fault.flatten() else {
-            return ran;
+            let is_ended = known.paused && known.mark.is_some();
+            let kept = if is_ended { look.old_pods().count() } else { 0 };
+            return Course {
+                kept: u32::try_from(kept).unwrap_or(u32::MAX),
+                ..ran
+            };
         };
         let step = Step::Stop(cause.fault);
         memory.stalled = Some(Stalled {

@@ -4,7 +4,6 @@ use proptest::{collection::vec, prelude::*};
 
 use super::cluster::{Cluster, Event, Real};
 
-/// Anything, but for versions that do not work: they have a property of their own.
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (1..20u8).prop_map(Event::Pass),
@@ -14,6 +13,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (0..7u8).prop_map(Event::Delete),
         1 => (0..9u8, 1..90u8).prop_map(|(i, seconds)| Event::Unreachable(i, seconds)),
         1 => Just(Event::Roll),
+        1 => Just(Event::RollBad),
+        1 => Just(Event::RollBack),
         1 => (1..40u8).prop_map(Event::Refuse),
         1 => (0..3u8).prop_map(Event::Lag),
     ]

@@ -848,6 +848,37 @@ fn a_mended_spec_and_the_old_one_are_rolled_out_at_once_at_any_moment() {
     }
 }
 
+#[test]
+fn going_back_removes_at_work_none_of_the_pods_that_a_pause_has_added() {
+    let mut world = World::stopped(json!({}));
+    // Kubernetes fills a paused Deployment up to maxSurge.
+    let mut added = world.observed.pods[0].clone();
+    (added.name, added.uid) = ("pod-5".to_owned(), "uid-5".to_owned());
+    world.observed.pods.push(added);
+    world.count("2");
+    assert_eq!(todo(&world.step()), (0, 0, None));
+
+    // Refused at first, and another process has to.
+    world.edit(version(1));
+    assert_eq!(asked(&world.tick(0, &[1; 9])), Some(5));
+    world.restart();
+    assert_eq!(asked(&world.step()), Some(5));
+    world.all_of("1");
+    assert_eq!(world.observed.pods.len(), 5);
+
+    // The one that is too many ends what it has, like any other.
+    let plan = world.step();
+    assert_eq!((marked(&plan).len(), asked(&plan)), (1, None));
+    for _ in 0..5 {
+        assert_eq!(asked(&world.step()), None);
+    }
+    let name = marked(&plan)[0].to_owned();
+    world.ends(&name);
+    let plan = world.tick(0, &[]);
+    world.apply(plan);
+    assert_eq!(asked(&world.plan()), Some(4));
+}
+
 // === the number of pods, meanwhile ===
 
 #[test]
