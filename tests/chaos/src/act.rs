@@ -18,7 +18,8 @@ use crate::{
     kind::{Event, Kind},
     process::{script, signal},
     retry::{again, until},
-    world::{HANDLER, Turns, Version, World},
+    setting::Version,
+    world::{HANDLER, Turns, World},
 };
 
 /// The sidecar's container.
@@ -96,19 +97,15 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
 
 /// Waits until nothing else breaks the same.
 async fn take<'a>(world: &'a World<'_>, kind: Kind) -> Vec<MutexGuard<'a, ()>> {
-    let Turns {
-        template,
-        scaling,
-        road,
-        parts,
-    } = &world.turns;
+    let Turns { road, pods, parts } = &world.turns;
     // Always in this order.
     let wanted = match kind {
-        Kind::Roll | Kind::SlowStart => vec![template, scaling],
         // Who can do no task fails none, and is not found out.
-        Kind::BrokenRoll => vec![template, scaling, road],
-        Kind::ScaleStorm | Kind::ScaleDown | Kind::ScaleToOne => vec![scaling],
-        Kind::OperatorAway | Kind::ApiServerAway => vec![scaling, parts],
+        Kind::BrokenRoll => vec![road, pods],
+        Kind::Roll | Kind::SlowStart | Kind::ScaleStorm | Kind::ScaleDown | Kind::ScaleToOne => {
+            vec![pods]
+        }
+        Kind::OperatorAway | Kind::ApiServerAway => vec![pods, parts],
         Kind::ConductorRestart
         | Kind::ConductorErrors
         | Kind::ConductorSilent
@@ -151,7 +148,7 @@ async fn roll(world: &World<'_>, starts_in: u32) -> Result<Vec<String>> {
         ..Version::default()
     };
     world.apply(version).await?;
-    world.rolled_out(world.setting.replicas, number).await?;
+    world.rolled_out(version).await?;
     Ok(vec![])
 }
 
@@ -182,9 +179,9 @@ async fn broken_roll(world: &World<'_>) -> Result<Vec<String>> {
         "a version was found out that has no pods"
     );
     world.apply(good).await?;
-    world
-        .rolled_out(world.setting.replicas, good.number)
-        .await?;
+    world.rolled_out(good).await?;
+    // Its pods have ended.
+    world.settle(world.setting.replicas).await?;
     Ok(of_it)
 }
 

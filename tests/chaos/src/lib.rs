@@ -26,4 +26,5 @@ pub mod process;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod setting;
 pub mod world;

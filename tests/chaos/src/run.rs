@@ -1,7 +1,6 @@
 //! A run: load, what goes wrong meanwhile, and what became of every task.
 
 use std::{
-    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -138,6 +137,7 @@ async fn finish(conductor: &Client, started: &[(String, f64)]) -> Result<()> {
 
 /// Lets the jobs arrive and the planned things go wrong, and reads what became of it all.
 pub async fn run(world: &World<'_>, script: Script) -> Result<Run> {
+    let said = world.conductor_has_said()?.len();
     let (zero, begun) = (Instant::now(), now());
     let conductor = world.stage.bed.conductor.clone();
     let is_over = Arc::new(AtomicBool::new(script.planned.is_empty()));
@@ -154,7 +154,29 @@ pub async fn run(world: &World<'_>, script: Script) -> Result<Run> {
     let started = loading.await??;
     finish(&conductor, &started).await?;
     world.settle(world.setting.replicas).await?;
-    read(world, script, begun, &started, events).await
+    let mut account = Account {
+        lease: f64::from(world.setting.lease),
+        hand_backs: script.hand_backs,
+        repaired: repaired(&String::from_utf8_lossy(
+            &world.conductor_has_said()?[said..],
+        )),
+        events,
+        stories: Vec::new(),
+    };
+    tell(world, &started, &mut account).await?;
+    let mut log = world.watch.log();
+    since(begun, &mut account, &mut log);
+    let (figures, wrong) = check(&account);
+    Ok(Run {
+        name: script.name,
+        subject: world.setting.subject.name().to_owned(),
+        seed: script.seed,
+        seconds: now() - begun,
+        account,
+        log,
+        figures,
+        wrong,
+    })
 }
 
 /// Everything that is planned, each at its time, or when it is its turn.
@@ -187,22 +209,8 @@ async fn go_wrong(
     Ok(events)
 }
 
-async fn read(
-    world: &World<'_>,
-    script: Script,
-    begun: f64,
-    started: &[(String, f64)],
-    events: Vec<Event>,
-) -> Result<Run> {
-    let log = world.stage.bed.fact("CONDUCTOR_LOG")?;
-    let said = fs::read(log).with_context(|| format!("{log} cannot be read"))?;
-    let mut account = Account {
-        lease: f64::from(world.setting.lease),
-        hand_backs: script.hand_backs,
-        repaired: repaired(&String::from_utf8_lossy(&said)),
-        events,
-        stories: Vec::new(),
-    };
+/// What became of each task.
+async fn tell(world: &World<'_>, started: &[(String, f64)], account: &mut Account) -> Result<()> {
     let mut executions = world.executions();
     for (id, takes) in started {
         let workflow = until("a workflow is read", FINISH, || async {
@@ -211,19 +219,7 @@ async fn read(
         let story = Story::of(&workflow.await?, *takes, &mut executions);
         account.stories.push(story);
     }
-    let mut log = world.watch.log();
-    since(begun, &mut account, &mut log);
-    let (figures, wrong) = check(&account);
-    Ok(Run {
-        name: script.name,
-        subject: world.setting.subject.name().to_owned(),
-        seed: script.seed,
-        seconds: now() - begun,
-        account,
-        log,
-        figures,
-        wrong,
-    })
+    Ok(())
 }
 
 /// Times since 1970 become times since the run's beginning.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -30,6 +31,7 @@ use tokio::sync::Mutex;
 use crate::{
     gate::{Gate, Keys},
     retry::{again, until},
+    setting::{Setting, Subject, Version},
 };
 
 /// The container that executes.
@@ -37,74 +39,6 @@ pub const HANDLER: &str = "handler";
 
 /// The Secret with the worker's keys.
 pub const KEYS: &str = "keys";
-
-/// Who does the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Subject {
-    /// A `ConductorWorker`.
-    Worker,
-    /// A Deployment of a worker on the Go SDK, as its examples write it.
-    Sdk,
-    /// The same, ending as well as the SDK lets it.
-    SdkCareful,
-}
-
-impl Subject {
-    /// All, in the order of tables.
-    pub const ALL: [Self; 3] = [Self::Sdk, Self::SdkCareful, Self::Worker];
-
-    /// In files.
-    pub fn short(self) -> &'static str {
-        match self {
-            Self::Worker => "worker",
-            Self::Sdk => "sdk",
-            Self::SdkCareful => "sdk-careful",
-        }
-    }
-
-    /// In reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Worker => "ConductorWorker",
-            Self::Sdk => "Go SDK, as its examples are",
-            Self::SdkCareful => "Go SDK, written with care",
-        }
-    }
-}
-
-/// What a run is about.
-#[derive(Debug, Clone)]
-pub struct Setting {
-    /// Of the namespace, the worker and the task type.
-    pub name: String,
-    /// Who does the work.
-    pub subject: Subject,
-    /// Pods.
-    pub replicas: u32,
-    /// Tasks that a pod runs at once.
-    pub slots: u32,
-    /// The pods' grace period, in seconds.
-    pub grace: u32,
-    /// The task's `responseTimeoutSeconds`.
-    pub lease: u32,
-    /// The task's `retryCount`.
-    pub retries: u32,
-    /// Between the pods and Conductor stand a gateway that asks for keys and a proxy that breaks.
-    pub guarded: bool,
-    /// How long what is away for long is away.
-    pub away: Duration,
-}
-
-/// What a version of the template is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Version {
-    /// Its number.
-    pub number: u32,
-    /// It fails every task.
-    pub fails: bool,
-    /// How long it takes to start, in seconds.
-    pub starts_in: u32,
-}
 
 /// A run's world.
 pub struct World<'a> {
@@ -131,12 +65,10 @@ pub struct World<'a> {
 /// What can be broken by one thing at a time.
 #[derive(Debug, Default)]
 pub struct Turns {
-    /// The template, and with it the pods' number: that is not lowered while they are replaced.
-    pub template: Mutex<()>,
-    /// The number of pods.
-    pub scaling: Mutex<()>,
     /// The way to Conductor.
     pub road: Mutex<()>,
+    /// The pods' template and their number: that is not lowered while they are replaced.
+    pub pods: Mutex<()>,
     /// The cluster's own parts.
     pub parts: Mutex<()>,
 }
@@ -412,36 +344,11 @@ impl<'a> World<'a> {
         Ok(of_it.map(Pod::name_any).collect())
     }
 
-    /// Waits until so many pods of this version of the template are ready and no other is there.
+    /// Waits until so many pods are ready, all of one template, and no others are there.
     pub async fn settle(&self, replicas: u32) -> Result<()> {
-        self.settle_as(replicas, None).await
-    }
-
-    /// Waits until every pod is of the version.
-    pub async fn rolled_out(&self, replicas: u32, version: u32) -> Result<()> {
-        self.settle_as(replicas, Some(version)).await
-    }
-
-    async fn settle_as(&self, replicas: u32, version: Option<u32>) -> Result<()> {
         let what = format!("{replicas} pods are ready and no others are there");
-        // A grace period that is used up, and a rollout that waits for it.
-        let bound = Duration::from_secs(240 + 2 * u64::from(self.setting.grace));
-        until(&what, bound, || async {
-            let deployment = self.deployments().get(&self.setting.name).await?;
-            let wanted = i32::try_from(replicas)?;
-            let status = deployment.status.clone().unwrap_or_default();
-            let is_seen = status.observed_generation == deployment.metadata.generation;
-            let found = [
-                status.replicas,
-                status.updated_replicas,
-                status.ready_replicas,
-            ];
-            let found = found.map(Option::unwrap_or_default);
-            let is_it = version.is_none_or(|version| runs(&deployment, version));
-            ensure!(
-                is_seen && is_it && found == [wanted; 3],
-                "of the Deployment are there, updated, ready: {found:?}"
-            );
+        until(&what, self.patience(), || async {
+            self.as_asked(replicas).await?;
             let there = self.pods().list(&ListParams::default()).await?.items.len();
             ensure!(
                 there == usize::try_from(replicas)?,
@@ -450,6 +357,47 @@ impl<'a> World<'a> {
             Ok(())
         })
         .await
+    }
+
+    /// Waits until all pods are of the version and ready. Others may be ending what they have.
+    pub async fn rolled_out(&self, version: Version) -> Result<()> {
+        let what = format!("version {} is rolled out", version.number);
+        until(&what, self.patience(), || async {
+            let deployment = self.as_asked(self.setting.replicas).await?;
+            ensure!(runs(&deployment, version.number), "it is another");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The Deployment, where so many pods are all there is, but for those that end.
+    async fn as_asked(&self, replicas: u32) -> Result<Deployment> {
+        let deployment = self.deployments().get(&self.setting.name).await?;
+        let wanted = i32::try_from(replicas)?;
+        let status = deployment.status.clone().unwrap_or_default();
+        let is_seen = status.observed_generation == deployment.metadata.generation;
+        let found = [
+            status.replicas,
+            status.updated_replicas,
+            status.ready_replicas,
+        ];
+        let found = found.map(Option::unwrap_or_default);
+        ensure!(
+            is_seen && found == [wanted; 3],
+            "of the Deployment are there, updated, ready: {found:?}"
+        );
+        Ok(deployment)
+    }
+
+    /// A grace period that is used up, and a rollout that waits for it.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(240 + 2 * u64::from(self.setting.grace))
+    }
+
+    /// Conductor's log so far, before its restarts too.
+    pub fn conductor_has_said(&self) -> Result<Vec<u8>> {
+        let log = self.stage.bed.fact("CONDUCTOR_LOG")?;
+        fs::read(log).with_context(|| format!("{log} cannot be read"))
     }
 
     /// The executions so far, by their tasks.

@@ -7,7 +7,7 @@ use chaos::{
     kind::Kind,
     run::Script,
     schedule::{Lengths, Planned, arrivals},
-    world::Setting,
+    setting::Setting,
 };
 use live::stage::Stage;
 

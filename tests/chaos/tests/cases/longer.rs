@@ -6,7 +6,7 @@ use chaos::{
     kind::Kind,
     run::Script,
     schedule::{Lengths, arrivals, schedule},
-    world::Setting,
+    setting::Setting,
 };
 use live::stage::Stage;
 

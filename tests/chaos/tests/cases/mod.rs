@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use chaos::{
     output,
     run::{Run, Script, run},
-    world::{Setting, Subject, World},
+    setting::{Setting, Subject},
+    world::World,
 };
 use cluster::Case;
 use live::stage::Stage;

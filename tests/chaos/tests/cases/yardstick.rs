@@ -6,7 +6,7 @@ use chaos::{
     kind::Kind,
     run::Script,
     schedule::{Lengths, arrivals, schedule},
-    world::{Setting, Subject},
+    setting::{Setting, Subject},
 };
 use live::{load::Job, stage::Stage};
 
