@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use api::ConductorWorker;
-use conductor_client::{TaskDef, WorkflowDef};
+use conductor_client::TaskDef;
 use faults::proxy::Proxy;
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -22,6 +22,7 @@ use kube::{
 };
 use live::{
     ledger::{Execution, Ledger},
+    replay::register,
     stage::Stage,
     watch::Watch,
 };
@@ -141,15 +142,7 @@ impl<'a> World<'a> {
             timeout_seconds: Some(0),
             ..TaskDef::named(name)
         };
-        let mut workflow = WorkflowDef::sequence(name, [(name.as_str(), "only")]);
-        for task in &mut workflow.tasks {
-            let input = Value::from("${workflow.input.seconds}");
-            task.input_parameters.insert("seconds".into(), input);
-        }
-        let conductor = &self.stage.bed.conductor;
-        conductor.register_task_defs(&[task]).await?;
-        conductor.register_workflow_defs(&[workflow]).await?;
-        Ok(())
+        register(&self.stage.bed.conductor, task).await
     }
 
     async fn create(&self) -> Result<()> {

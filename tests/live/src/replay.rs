@@ -39,6 +39,13 @@ pub async fn define(conductor: &Client, load: &Load, name: &str) -> Result<()> {
         timeout_seconds: Some(0),
         ..TaskDef::named(name)
     };
+    register(conductor, task).await
+}
+
+/// Registers a task type, and a workflow of one such task, under its name. The workflow's input says
+/// how many `seconds` the task takes.
+pub async fn register(conductor: &Client, task: TaskDef) -> Result<()> {
+    let name = &*task.name;
     let mut workflow = WorkflowDef::sequence(name, [(name, "only")]);
     for task in &mut workflow.tasks {
         let input = Value::from("${workflow.input.seconds}");
