@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     WORKERS,
     drain::{fill, greeting, scale, settled, stats, times, worker},
-    work::{condition, greet_in, ledger, ledger_url, object, pods},
+    work::{condition, greet_in, ledger, ledger_url, object, pods, whole_pods},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -254,6 +254,67 @@ fn goes_when_idle(bed: &Bed, victim: &str, there: &[String]) -> Result<()> {
     let idle = evict(bed, victim)?;
     ensure!(idle == Evicted::Yes, "{victim} may not go, which is idle");
     Ok(())
+}
+
+/// Of a grace period of 15 s a task has a little less; it is marked while one runs for longer, or
+/// is of a queue whose tasks have.
+pub(crate) fn node_autoscalers_leave_a_pod_alone_while_its_task_outlasts_the_grace(
+    bed: &Bed,
+) -> Result<()> {
+    scale(bed, 0)?;
+    settled(bed, 0)?;
+    grace(bed, 15)?;
+    greet_in(bed, 25_000, &ledger_url(bed)?)?;
+    scale(bed, 2)?;
+    let there = settled(bed, 2)?;
+    let before = ledger(bed)?.len();
+    let mut load = Load::new(bed, "greeting");
+    load.start(1, |_| object(&json!({"name": "somebody"})))?;
+    let busy = until("one pod is at work", MINUTE, || {
+        for pod in &there {
+            if stats(bed, pod)?["inFlight"] == 1 {
+                return Ok(Some(pod.clone()));
+            }
+        }
+        Ok(None)
+    })?;
+    until("that pod is to be left alone", MINUTE, || {
+        let marked = left_alone(bed)?;
+        ensure!(marked == [busy.as_str()], "{marked:?} are, of {there:?}");
+        Ok(Some(()))
+    })?;
+    load.finish(2 * MINUTE)?;
+    until("every pod may be moved", 3 * MINUTE, || {
+        let marked = left_alone(bed)?;
+        ensure!(marked.is_empty(), "{marked:?} may not");
+        Ok(Some(()))
+    })?;
+    once_each(bed, &load, before)?;
+    scale(bed, 0)?;
+    settled(bed, 0)?;
+    grace(bed, 60)
+}
+
+/// Gives the worker's pods so many seconds to end.
+fn grace(bed: &Bed, seconds: u32) -> Result<()> {
+    let spec = json!({"template": {"spec": {"terminationGracePeriodSeconds": seconds}}});
+    let patch = json!({"spec": spec}).to_string();
+    let how = ["--type=merge", "-p", &patch, "-n", WORKERS];
+    let args = [&["patch", "conductorworker", "greet"], &how[..]].concat();
+    bed.kubectl(&args).map(drop)
+}
+
+/// The names of the pods that node autoscalers are told to leave where they are, by both of what
+/// they read.
+fn left_alone(bed: &Bed) -> Result<Vec<String>> {
+    let pods = whole_pods(bed)?;
+    let told = pods.iter().map(|pod| &pod["metadata"]).filter(|meta| {
+        let annotations = &meta["annotations"];
+        annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+            && annotations["karpenter.sh/do-not-disrupt"] == "true"
+    });
+    let names = told.filter_map(|meta| meta["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// Kubernetes evicts no pod that two budgets cover.

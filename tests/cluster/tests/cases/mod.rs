@@ -67,6 +67,10 @@ pub(crate) const ALL: &[Case] = &[
         eviction::a_budget_of_the_users_takes_the_place_of_the_operators,
     ),
     (
+        "node_autoscalers_leave_a_pod_alone_while_its_task_outlasts_the_grace",
+        eviction::node_autoscalers_leave_a_pod_alone_while_its_task_outlasts_the_grace,
+    ),
+    (
         "a_version_that_fails_its_tasks_is_stopped_and_the_old_one_goes_on",
         rollout::a_version_that_fails_its_tasks_is_stopped_and_the_old_one_goes_on,
     ),
