@@ -1,6 +1,7 @@
 //! A run: load, what goes wrong meanwhile, and what became of every task.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,8 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use conductor_client::{Client, StartWorkflow};
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use conductor_client::{Client, StartWorkflow, Workflow};
+use futures::{
+    Stream, StreamExt as _, TryStreamExt as _,
+    stream::{self, FuturesUnordered},
+};
 use live::{clock::now, load::Job, watch::Log};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -115,21 +119,32 @@ async fn start(
     Ok(started)
 }
 
-/// Waits until every workflow has ended; how many have not, where they do not.
+/// Reads workflows, some at once, in their order.
+fn workflows<'a>(
+    conductor: &'a Client,
+    ids: impl IntoIterator<Item = &'a String>,
+    with_tasks: bool,
+) -> impl Stream<Item = Result<Workflow>> {
+    let reading = ids.into_iter().map(move |id| {
+        until("a workflow is read", FINISH, move || async move {
+            Ok(conductor.get_workflow(id, with_tasks).await?)
+        })
+    });
+    stream::iter(reading).buffered(AT_ONCE)
+}
+
+/// Waits until every workflow has ended, or for so long as that may take: what has not ended then
+/// is found when it is read.
 async fn finish(conductor: &Client, started: &[(String, f64)]) -> Result<()> {
     let mut open: Vec<&String> = started.iter().map(|(id, _)| id).collect();
     let end = Instant::now() + FINISH;
     while !open.is_empty() && Instant::now() < end {
-        let mut left = Vec::new();
-        for id in open {
-            let workflow = until("a workflow is read", FINISH, || async {
-                Ok(conductor.get_workflow(id, false).await?)
-            });
-            if !workflow.await?.status.is_terminal() {
-                left.push(id);
-            }
-        }
-        open = left;
+        let read: Vec<Workflow> = workflows(conductor, open.iter().copied(), false)
+            .try_collect()
+            .await?;
+        let read = open.into_iter().zip(read);
+        let left = read.filter(|(_, workflow)| !workflow.status.is_terminal());
+        open = left.map(|(id, _)| id).collect();
         sleep(Duration::from_millis(500)).await;
     }
     Ok(())
@@ -212,11 +227,14 @@ async fn go_wrong(
 /// What became of each task.
 async fn tell(world: &World<'_>, started: &[(String, f64)], account: &mut Account) -> Result<()> {
     let mut executions = world.executions();
-    for (id, takes) in started {
-        let workflow = until("a workflow is read", FINISH, || async {
-            Ok(world.stage.bed.conductor.get_workflow(id, true).await?)
-        });
-        let story = Story::of(&workflow.await?, *takes, &mut executions);
+    let ids = started.iter().map(|(id, _)| id);
+    let mut read = pin!(workflows(&world.stage.bed.conductor, ids, true));
+    for (_, takes) in started {
+        let workflow = read
+            .try_next()
+            .await?
+            .context("fewer than were asked for")?;
+        let story = Story::of(&workflow, *takes, &mut executions);
         account.stories.push(story);
     }
     Ok(())
