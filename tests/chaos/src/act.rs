@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use faults::fault::{Fault, On};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
@@ -86,6 +86,7 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
         Kind::NetworkCut => cut(world).await?,
         Kind::OperatorAway => without(world, Part::Operator).await?,
         Kind::ApiServerAway => without(world, Part::ApiServer).await?,
+        Kind::QueueStuck => bail!("nobody can do that to Conductor on purpose"),
     };
     Ok(Event {
         kind,
@@ -118,7 +119,8 @@ async fn take<'a>(world: &'a World<'_>, kind: Kind) -> Vec<MutexGuard<'a, ()>> {
         | Kind::HandlerKill
         | Kind::HandlerOom
         | Kind::HandlerHang
-        | Kind::OperatorKill => vec![],
+        | Kind::OperatorKill
+        | Kind::QueueStuck => vec![],
     };
     let mut taken = Vec::new();
     for turn in wanted {
@@ -359,7 +361,7 @@ async fn swell(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String
             match tokio::time::timeout(Duration::from_secs(30), call).await {
                 // Not one that could not be called at all.
                 Ok(Err(error)) if !error.is_connect() => Ok(pod.name_any()),
-                other => anyhow::bail!("{} answers {other:?}", pod.name_any()),
+                other => bail!("{} answers {other:?}", pod.name_any()),
             }
         }
     });

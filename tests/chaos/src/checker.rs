@@ -405,7 +405,7 @@ impl Account {
             }
             // A server that was ended may have forgotten that it had given it out.
             let hit = |e: &&Event| {
-                e.kind == Kind::ConductorRestart
+                matches!(e.kind, Kind::ConductorRestart | Kind::QueueStuck)
                     && e.from - SLACK <= second.began
                     && first.began <= e.to + SLACK
             };

@@ -50,6 +50,8 @@ pub enum Kind {
     OperatorAway,
     /// The API server is away for long, from the middle of a scale-down on.
     ApiServerAway,
+    /// Conductor handed out nothing of the queue, by no doing of ours, and was restarted.
+    QueueStuck,
 }
 
 /// What a kind may do to tasks.
@@ -114,6 +116,7 @@ impl Kind {
             Self::NetworkCut => "network cut",
             Self::OperatorAway => "operator away",
             Self::ApiServerAway => "API server away",
+            Self::QueueStuck => "Conductor stuck, and restarted",
         }
     }
 
@@ -139,7 +142,8 @@ impl Kind {
             Self::ConductorRestart
             | Self::ConductorErrors
             | Self::ConductorSilent
-            | Self::NetworkCut => May::Strand,
+            | Self::NetworkCut
+            | Self::QueueStuck => May::Strand,
         }
     }
 }

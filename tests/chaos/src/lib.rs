@@ -27,4 +27,5 @@ pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod setting;
+pub mod stuck;
 pub mod world;

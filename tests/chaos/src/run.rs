@@ -30,6 +30,7 @@ use crate::{
     kind::Event,
     retry::until,
     schedule::Planned,
+    stuck::restart_where_stuck,
     world::World,
 };
 
@@ -164,10 +165,22 @@ pub async fn run(world: &World<'_>, script: Script) -> Result<Run> {
         script.enough,
         is_over.clone(),
     ));
-    let events = go_wrong(world, &script, zero, begun).await?;
-    is_over.store(true, Ordering::Relaxed);
-    let started = loading.await??;
-    finish(&conductor, &started).await?;
+    let is_finished = AtomicBool::new(false);
+    let working = async {
+        let worked = async {
+            let events = go_wrong(world, &script, zero, begun).await?;
+            is_over.store(true, Ordering::Relaxed);
+            let started = loading.await??;
+            finish(&conductor, &started).await?;
+            anyhow::Ok((events, started))
+        };
+        let worked = worked.await;
+        is_finished.store(true, Ordering::Relaxed);
+        worked
+    };
+    let (worked, stuck) = tokio::join!(working, restart_where_stuck(world, &is_finished));
+    let (mut events, started) = worked?;
+    events.extend(stuck?);
     world.settle(world.setting.replicas).await?;
     let mut account = Account {
         lease: f64::from(world.setting.lease),

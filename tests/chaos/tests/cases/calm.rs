@@ -5,6 +5,7 @@ use chaos::{
     kind::Kind,
     run::Script,
     schedule::{Lengths, Planned, arrivals, schedule},
+    setting::Setting,
 };
 use live::stage::Stage;
 
@@ -40,7 +41,12 @@ pub(crate) fn calm(stage: &Stage, form: Form) -> Result<()> {
         planned,
         hand_backs: false,
     };
-    let run = whole(stage, worker("calm"), script)?;
+    // Longer than it takes to restart a server that is stuck: nothing else could end a lease.
+    let setting = Setting {
+        lease: 120,
+        ..worker("calm")
+    };
+    let run = whole(stage, setting, script)?;
     ensure!(run.figures.tasks >= TASKS, "{} tasks", run.figures.tasks);
     nobody_noticed(&run)
 }
