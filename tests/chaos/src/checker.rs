@@ -26,16 +26,6 @@ const DETECTION: f64 = 60.0;
 /// Why a task is executed by two at once though nothing went wrong.
 pub const REPAIRED: &str = "queued again by Conductor while it was taken";
 
-/// The tasks of which Conductor's log says that its sweeper has queued them again
-/// (`WorkflowRepairService` and `WorkflowSweeper`: `Going to repair the task ID / REF`).
-pub fn repaired(log: &str) -> BTreeSet<String> {
-    let told = log.lines().filter_map(|line| {
-        let (_, rest) = line.split_once("Going to repair the task ")?;
-        rest.split_whitespace().next()
-    });
-    told.map(str::to_owned).collect()
-}
-
 /// An attempt at a task, as Conductor tells it. Times are seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {

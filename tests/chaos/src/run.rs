@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     act::act,
-    checker::{Account, Figures, Story, check, repaired},
+    checker::{Account, Figures, Story, check},
     kind::Event,
     retry::until,
     schedule::Planned,
@@ -153,7 +153,6 @@ async fn finish(conductor: &Client, started: &[(String, f64)]) -> Result<()> {
 
 /// Lets the jobs arrive and the planned things go wrong, and reads what became of it all.
 pub async fn run(world: &World<'_>, script: Script) -> Result<Run> {
-    let said = world.conductor_has_said()?.len();
     let (zero, begun) = (Instant::now(), now());
     let conductor = world.stage.bed.conductor.clone();
     let is_over = Arc::new(AtomicBool::new(script.planned.is_empty()));
@@ -185,9 +184,7 @@ pub async fn run(world: &World<'_>, script: Script) -> Result<Run> {
     let mut account = Account {
         lease: f64::from(world.setting.lease),
         hand_backs: script.hand_backs,
-        repaired: repaired(&String::from_utf8_lossy(
-            &world.conductor_has_said()?[said..],
-        )),
+        repaired: world.stage.bed.repaired()?,
         events,
         stories: Vec::new(),
     };

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -385,12 +384,6 @@ impl<'a> World<'a> {
     /// A grace period that is used up, and a rollout that waits for it.
     fn patience(&self) -> Duration {
         Duration::from_secs(240 + 2 * u64::from(self.setting.grace))
-    }
-
-    /// Conductor's log so far, before its restarts too.
-    pub fn conductor_has_said(&self) -> Result<Vec<u8>> {
-        let log = self.stage.bed.fact("CONDUCTOR_LOG")?;
-        fs::read(log).with_context(|| format!("{log} cannot be read"))
     }
 
     /// The executions so far, by their tasks.

@@ -1,7 +1,8 @@
 //! The cluster, and the programs that talk to it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     io::Write,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -11,6 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use conductor_client::{ApiBase, Client};
 use serde_json::Value;
+
+use crate::repaired;
 
 /// The operator's chart, from the repository's root.
 pub const CHART: &str = "charts/conductor-worker-operator";
@@ -70,6 +73,16 @@ impl Bed {
             .get(name)
             .map(String::as_str)
             .with_context(|| format!("bed up printed no {name}"))
+    }
+
+    /// The tasks that Conductor has queued again by itself, by their ids. Of a cluster that was given
+    /// nothing is known.
+    pub fn repaired(&self) -> Result<BTreeSet<String>> {
+        let Some(log) = self.facts.get("CONDUCTOR_LOG") else {
+            return Ok(BTreeSet::new());
+        };
+        let said = fs::read(log).with_context(|| format!("{log} cannot be read"))?;
+        Ok(repaired(&String::from_utf8_lossy(&said)))
     }
 
     /// Runs a future to its end.

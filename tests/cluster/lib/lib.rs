@@ -7,8 +7,10 @@
 
 mod bed;
 mod load;
+mod repaired;
 mod suite;
 
 pub use bed::{Bed, CHART, Follow, OPERATOR, RELEASE, root, until};
 pub use load::{Load, Outcome};
+pub use repaired::repaired;
 pub use suite::{Case, run};

@@ -1,3 +1,5 @@
+use cluster::repaired;
+
 use super::*;
 
 fn execution(pod: &str, began: f64, ended: Option<f64>, cut: Option<f64>) -> Execution {

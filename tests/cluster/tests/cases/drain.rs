@@ -1,10 +1,6 @@
 //! Fewer pods while there is work: none of those that go is at work.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    env,
-    time::Duration,
-};
+use std::{collections::BTreeMap, env, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use cluster::{Bed, Follow, Load, OPERATOR, until};
@@ -13,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     WORKERS,
-    work::{from_sidecar, greet_in, ledger, ledger_url, object, pods, ready_replicas},
+    work::{
+        executed_once, from_sidecar, greet_in, ledger, ledger_url, object, pods, ready_replicas,
+    },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -130,14 +128,7 @@ pub(crate) fn scale_downs_under_load_remove_no_pod_that_works(bed: &Bed) -> Resu
     ensure!(outcome.wrong.is_empty(), "{}", outcome.wrong.join("\n"));
     let written = ledger(bed)?;
     let written = &written[before..];
-    let executed: BTreeSet<&str> = written.iter().map(|w| w.task.as_str()).collect();
-    ensure!(
-        executed.len() == written.len() && executed.len() == outcome.tasks.len(),
-        "{} executions of {} tasks, {} of them different",
-        written.len(),
-        outcome.tasks.len(),
-        executed.len()
-    );
+    executed_once(bed, written, outcome.tasks.len())?;
     // Dates have whole seconds: who was at work for all of one was so when the pod was removed.
     let at_work = written.iter().filter(|w| {
         let at = deleted.get(&w.pod).map(|second| second * 1000);

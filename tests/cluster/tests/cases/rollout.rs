@@ -1,6 +1,6 @@
 //! A version that does not work, under load.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use cluster::{Bed, Load, until};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     WORKERS,
     drain::{deleted, fill, follow, greeting, scale, settled, worker},
-    work::{condition_of, greet_as, greet_in, ledger, ledger_url, pods, whole_pods},
+    work::{condition_of, executed_once, greet_as, greet_in, ledger, ledger_url, pods, whole_pods},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -48,15 +48,7 @@ pub(crate) fn a_version_that_fails_its_tasks_is_stopped_and_the_old_one_goes_on(
     let wrong = load.wrong(greeting)?;
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     let written = ledger(bed)?;
-    let written = &written[before..];
-    let executed: BTreeSet<&str> = written.iter().map(|w| w.task.as_str()).collect();
-    ensure!(
-        executed.len() == written.len() && executed.len() == load.len(),
-        "{} greetings for {} workflows, {} of different tasks",
-        written.len(),
-        load.len(),
-        executed.len()
-    );
+    executed_once(bed, &written[before..], load.len())?;
     let events = bed.kubectl(&["get", "events", "-n", WORKERS])?;
     ensure!(events.contains("RolloutStalled"), "no event in:\n{events}");
     Ok(())
