@@ -265,6 +265,8 @@ mod tests {
         let (one, other) = (heard(), heard());
         tokio::pin!(other);
         let probe = tokio::select! {
+            // Who asks first probes.
+            biased;
             probe = one => probe,
             _ = &mut other => panic!("two probe"),
         };
