@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use super::{
     WORKERS,
     drain::{fill, greeting, scale, settled, stats, times, worker},
-    work::{condition, executed_once, greet_in, ledger, ledger_url, object, pods, whole_pods},
+    work::{
+        condition, executed_once, greet_in, ledger, ledger_url, object, patch_worker, pods,
+        whole_pods,
+    },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -289,10 +292,7 @@ pub(crate) fn node_autoscalers_leave_a_pod_alone_while_its_task_outlasts_the_gra
 /// Gives the worker's pods so many seconds to end.
 fn grace(bed: &Bed, seconds: u32) -> Result<()> {
     let spec = json!({"template": {"spec": {"terminationGracePeriodSeconds": seconds}}});
-    let patch = json!({"spec": spec}).to_string();
-    let how = ["--type=merge", "-p", &patch, "-n", WORKERS];
-    let args = [&["patch", "conductorworker", "greet"], &how[..]].concat();
-    bed.kubectl(&args).map(drop)
+    patch_worker(bed, "merge", &json!({"spec": spec}))
 }
 
 /// The names of the pods that node autoscalers are told to leave where they are, by both of what

@@ -212,17 +212,15 @@ pub(super) fn greet_as(bed: &Bed, millis: u32, ledger: &str, more: &[(&str, &str
         .collect();
     let patch =
         json!([{"op": "add", "path": "/spec/template/spec/containers/0/env", "value": env}]);
-    bed.kubectl(&[
-        "patch",
-        "conductorworker",
-        "greet",
-        "-n",
-        WORKERS,
-        "--type=json",
-        "-p",
-        &patch.to_string(),
-    ])
-    .map(drop)
+    patch_worker(bed, "json", &patch)
+}
+
+/// Changes the worker by a patch of this type.
+pub(super) fn patch_worker(bed: &Bed, how: &str, patch: &Value) -> Result<()> {
+    let (how, patch) = (format!("--type={how}"), patch.to_string());
+    let worker = ["conductorworker", "greet", "-n", WORKERS];
+    let args = [&["patch"], &worker[..], &[&how, "-p", &patch]].concat();
+    bed.kubectl(&args).map(drop)
 }
 
 /// Any pod will do: some may still be starting, or have come after the work.
@@ -268,17 +266,7 @@ pub(super) fn from_sidecar(bed: &Bed, pod: &str, path: &str) -> Result<String> {
 
 pub(crate) fn scale_follows_an_external_hand(bed: &Bed) -> Result<()> {
     let patch = json!({"spec": {"scaling": {"mode": "External", "maxWait": null}, "replicas": 0}});
-    let patch = patch.to_string();
-    bed.kubectl(&[
-        "patch",
-        "conductorworker",
-        "greet",
-        "-n",
-        WORKERS,
-        "--type=merge",
-        "-p",
-        &patch,
-    ])?;
+    patch_worker(bed, "merge", &patch)?;
     for wanted in ["2", "0"] {
         let replicas = format!("--replicas={wanted}");
         bed.kubectl(&["scale", "conductorworker/greet", "-n", WORKERS, &replicas])?;
