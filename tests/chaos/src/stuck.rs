@@ -65,7 +65,7 @@ pub async fn restart_where_stuck(world: &World<'_>, is_over: &AtomicBool) -> Res
         let Ok(waiting) = world.stage.bed.conductor.queue_size(&queue).await else {
             continue;
         };
-        let begun = world.executions().values().map(Vec::len).sum();
+        let begun = world.ledger.begun();
         if let Some(from) = seen.stands_since(waiting, begun, now()) {
             eprintln!("Conductor hands out none of {waiting} tasks: it is restarted");
             script("bed", &["restart", "TERM"]).await?;

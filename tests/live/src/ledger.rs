@@ -112,6 +112,11 @@ impl Ledger {
         format!("http://{}/", self.addr)
     }
 
+    /// How many executions have begun so far.
+    pub fn begun(&self) -> usize {
+        lock(&self.book).executions().len()
+    }
+
     /// All executions so far.
     pub fn executions(&self) -> Vec<Execution> {
         lock(&self.book).executions().to_vec()
