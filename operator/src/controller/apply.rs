@@ -239,10 +239,12 @@ fn note_refused(
     sent: &mut Sent,
 ) {
     tracing::warn!(worker = %key, kind, message, "refused");
+    let before = sent.refused.take().filter(|r| r.object == object);
     sent.refused = Some(Refused {
         object,
         message,
         at: context.clock.now().clock,
+        times: before.map_or(1, |refused| refused.times.saturating_add(1)),
     });
 }
 

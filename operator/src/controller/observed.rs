@@ -434,4 +434,6 @@ pub struct Refused {
     pub message: String,
     /// When.
     pub at: Instant,
+    /// How many times in a row, this one included.
+    pub times: u32,
 }

@@ -47,11 +47,20 @@ pub use self::{
     victims::Because,
 };
 use self::{rollout::Rollout, stall::Step};
-use super::observed::{Memory, Now, Observed, Sent};
+use super::observed::{Memory, Now, Observed, Refused, Sent};
 use crate::cordons::Order;
 
-/// How long an object that the API server refused is not sent again.
+/// How long at most something that the API server refused is not sent again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+
+/// The same of what has been refused so many times in a row: one that has just started refuses what
+/// it will allow in a moment, when it has read who may do what.
+fn refused_again(times: u32) -> Duration {
+    let doubled = 1_u64.checked_shl(times.saturating_sub(1));
+    doubled.map_or(REFUSED_AGAIN, |seconds| {
+        Duration::from_secs(seconds).min(REFUSED_AGAIN)
+    })
+}
 
 /// What is to be written, in this order.
 #[derive(Debug, Clone, PartialEq)]
@@ -206,6 +215,14 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
     events.extend(upgrade.event().filter(|_| !is_refused));
     events.extend(tell::unmarked(&memory));
     let drained = scaled.drained;
+    let look_again = if drained.leaving.is_empty() {
+        observed.tick * 3
+    } else {
+        drain::renewal(observed).min(drain::SHOWN)
+    };
+    let again = [&memory.deployment, &memory.budget].map(|sent| sent_again(sent, now));
+    let again = again.into_iter().flatten();
+    let soonest = again.fold(look_again, Duration::min);
     Plan {
         deployment: apply.then_some(object),
         budget: budget.step,
@@ -219,11 +236,7 @@ pub fn plan(observed: &Observed, now: Now) -> Plan {
             },
         },
         // The sampling wakes each worker once a tick; this is for the case that it does not.
-        requeue: Some(if drained.leaving.is_empty() {
-            observed.tick * 3
-        } else {
-            drain::renewal(observed).min(drain::SHOWN)
-        }),
+        requeue: Some(soonest),
         marks: drained.marks,
         orders: drained.orders,
         hints,
@@ -262,7 +275,9 @@ fn finish(
     let mut events = told::once(&mut memory, events, now);
     if memory.deployment.refused.is_none() {
         let mut untold = std::mem::take(&mut memory.untold);
-        untold.retain(|event| !events.contains(event));
+        // What could not be written may have been overtaken.
+        let is_so = |event: &Event| event.reason != stall::STALLED || status::is_stopped(&status);
+        untold.retain(|event| !events.contains(event) && is_so(event));
         events.splice(0..0, untold);
     }
     Plan {
@@ -273,13 +288,23 @@ fn finish(
     }
 }
 
+fn refused_since(refused: &Refused, now: Now) -> Duration {
+    Duration::try_from_secs_f64(now.clock.seconds_since(refused.at)).unwrap_or_default()
+}
+
+/// When what was refused is to be sent again, from now on.
+fn sent_again(sent: &Sent, now: Now) -> Option<Duration> {
+    let refused = sent.refused.as_ref()?;
+    Some(refused_again(refused.times).saturating_sub(refused_since(refused, now)))
+}
+
 /// Whether an object must be sent: it is not there, it is not what was sent last, or someone else
 /// has changed it since. That another one was refused is forgotten. `live` is its UID and its
 /// generation; the object is null where there is to be none.
 fn is_due(live: Option<(&str, i64)>, sent: &mut Sent, object: &Value, now: Now) -> bool {
     sent.refused.take_if(|refused| refused.object != *object);
     if let Some(refused) = &sent.refused
-        && now.clock.seconds_since(refused.at) < REFUSED_AGAIN.as_secs_f64()
+        && refused_since(refused, now) < refused_again(refused.times)
     {
         return false;
     }

@@ -66,6 +66,8 @@ pub(super) struct Drained {
     pub(super) active: u32,
     /// How many were until now, where that is another number.
     pub(super) before: Option<u32>,
+    /// More are asked for than were, since they are there.
+    pub(super) is_kept: bool,
     /// Pods to mark, or to unmark.
     pub(super) marks: Vec<Mark>,
     /// Pods to tell something.
@@ -177,6 +179,7 @@ pub(super) fn drain(
             ..Drained::default()
         };
     };
+    let is_kept = rollout.kept() > replicas;
     let replicas = replicas.max(rollout.kept());
     memory.leaving.forget(observed, now);
     let spared = spared(observed, rollout, memory, replicas);
@@ -259,6 +262,7 @@ pub(super) fn drain(
         active,
         // Pods that others delete change it, too, and that is undone without a word.
         before: (before != active).then_some(before),
+        is_kept,
         marks: marks::marks(observed, memory, &marked, &sides.others, &found.tied, now),
         orders: orders::orders(observed, &mut memory.leaving, &away, &sides.others, now),
         chosen: names(chosen),

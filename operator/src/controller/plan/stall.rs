@@ -27,7 +27,9 @@ use self::well::Well;
 use super::{rollout::Rollout, scale::reading};
 use crate::{
     ROLLOUT_RESUMED, ROLLOUT_STALLED, ROLLOUT_STALLED_BY, TEMPLATE_HASH,
-    controller::observed::{LiveDeployment, LivePod, Memory, Now, Observed, Sent, TroubleKind},
+    controller::observed::{
+        Applied, LiveDeployment, LivePod, Memory, Now, Observed, Sent, TroubleKind,
+    },
     sampling::Round,
     worker::fingerprint,
 };
@@ -217,7 +219,12 @@ pub(super) fn step(
         let fault = (rollout.is_of_what_is_wanted() && !known.paused).then(|| look.fault());
         let Some((cause, what)) = fault.flatten() else {
             let is_ended = known.paused && known.mark.is_some();
-            let kept = if is_ended { look.old_pods().count() } else { 0 };
+            let kept = match &live.newest {
+                _ if !is_ended => 0,
+                // Not known for a moment after a restart; too many end what they have.
+                None => observed.staying().count(),
+                Some(_) => look.old_pods().count(),
+            };
             return Course {
                 kept: u32::try_from(kept).unwrap_or(u32::MAX),
                 ..ran
@@ -335,7 +342,10 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn of(live: &'a LiveDeployment, sent: &'a Sent) -> Self {
-        let sent = sent.applied.as_ref().filter(|sent| sent.uid == live.uid);
+        // What is read is later than that where somebody has changed it since. That may have been
+        // this operator too, where the answer to what it sent was lost.
+        let mine = |sent: &&Applied| sent.uid == live.uid && sent.generation >= live.generation;
+        let sent = sent.applied.as_ref().filter(mine);
         let later = sent.filter(|sent| sent.generation > live.generation);
         let written = |name: &str, live: &'a Option<String>| match sent {
             // A change of it alone makes no generation.

@@ -129,6 +129,12 @@ pub(super) fn warnings(last: &ConductorWorkerStatus, new: &ConductorWorkerStatus
     events
 }
 
+/// It says that a rollout is stopped.
+pub(super) fn is_stopped(status: &ConductorWorkerStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|c| c.type_ == "Stalled" && c.reason == stall::STALLED)
+}
+
 /// The spec cannot be run. All else stays as it is.
 pub(super) fn invalid(
     observed: &Observed,

@@ -20,7 +20,12 @@ pub(super) fn events(scaled: &Scaled) -> Vec<Event> {
         });
     };
     if let Some(before) = drained.before {
-        let message = if scaled.message.contains('→') {
+        let message = if drained.is_kept {
+            format!(
+                "{before} → {} pods: so many are there of the version that it goes back to, and those that are too many end what they have",
+                drained.active
+            )
+        } else if scaled.message.contains('→') {
             scaled.message.clone()
         } else {
             format!("{before} → {} pods: {}", drained.active, scaled.message)

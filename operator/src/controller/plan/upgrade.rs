@@ -22,7 +22,7 @@ use super::{conditions::written, scale::current, stall, status};
 use crate::{
     SIDECAR_UPGRADE, SPEC_HASH, TEMPLATE_HASH,
     controller::observed::{
-        Key, LiveDeployment, LivePod, Memory, Now, Observed, Origin, TroubleKind,
+        Applied, Key, LiveDeployment, LivePod, Memory, Now, Observed, Origin, TroubleKind,
     },
     worker::{Worker, fingerprint},
 };
@@ -163,7 +163,13 @@ impl<'a> There<'a> {
         let live = observed.deployment.as_ref()?;
         // What is read may be older than what was sent, and may be someone else's change.
         let sent = memory.deployment.applied.as_ref();
-        Some(match sent.filter(|sent| sent.uid == live.uid) {
+        // Nobody but an operator writes where it comes from: this one, where the answer to what it
+        // sent was lost, or one before it.
+        let is_operators = |sent: &Applied| {
+            live.generation > sent.generation && live.origin != origin(&sent.object)
+        };
+        let mine = |sent: &&Applied| sent.uid == live.uid && !is_operators(sent);
+        Some(match sent.filter(mine) {
             Some(sent) => {
                 let template = &sent.object["spec"]["template"];
                 // What the operator does not render is others' to change, by `kubectl rollout

@@ -165,6 +165,7 @@ fn one_that_is_refused_is_told_and_sent_again_after_a_minute() {
             object,
             message: "no".to_owned(),
             at: world.now().clock,
+            times: 7,
         });
         world.apply(plan);
         world.settle();

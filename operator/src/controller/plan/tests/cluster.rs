@@ -620,8 +620,10 @@ impl Cluster {
         if !is_refused {
             send(away, &mut self.rng);
         }
+        // Or it is done, and only the answer is lost.
+        let is_lost = !is_refused && at < self.refuse_until && self.rng.bool();
         is_refused |= at < self.refuse_until;
-        if let Some(object) = plan.deployment.filter(|_| !is_refused) {
+        if let Some(object) = plan.deployment.filter(|_| !is_refused || is_lost) {
             let live = self.observed.deployment.get_or_insert_default();
             live.uid = "d".to_owned();
             live.owner = Some("w".to_owned());
@@ -633,11 +635,13 @@ impl Cluster {
                 version.unwrap().parse().unwrap(),
                 spec["minReadySeconds"].as_u64().unwrap(),
             );
-            memory.deployment.applied = Some(Applied {
-                object,
-                uid: live.uid.clone(),
-                generation: live.generation,
-            });
+            if !is_lost {
+                memory.deployment.applied = Some(Applied {
+                    object,
+                    uid: live.uid.clone(),
+                    generation: live.generation,
+                });
+            }
         }
         self.observed.status = plan.status;
         self.observed.memory = memory;

@@ -125,6 +125,16 @@ impl World {
         None
     }
 
+    /// It is written, and nobody here hears of it.
+    fn apply_unanswered(&mut self, plan: Plan) {
+        let deployment = plan.memory.deployment.clone();
+        self.apply(Plan {
+            write_status: false,
+            ..plan
+        });
+        self.observed.memory.deployment = deployment;
+    }
+
     /// The operator ends, and another process begins.
     fn restart(&mut self) {
         self.observed.memory = Memory::default();
@@ -440,6 +450,7 @@ fn it_is_counted_when_it_is_applied_and_once() {
         object: plan.deployment.unwrap(),
         message: "no".to_owned(),
         at: world.now().clock,
+        times: 7,
     });
     let plan = world.tick(0, &[1, 1, 1, 1]);
     assert_eq!((plan.deployment, plan.counts.stopped), (None, None));
@@ -661,6 +672,89 @@ fn one_that_goes_on_and_cannot_be_written_does_not_wait_again() {
 }
 
 #[test]
+fn it_is_known_what_was_written_though_the_answer_was_lost() {
+    for fault in Fault::ALL {
+        // That it goes on.
+        let mut world = World::stopped_by(fault);
+        world.mended(0);
+        let resumed = (0..30).find_map(|_| {
+            let plan = world.tick(0, &[1; 9]);
+            if plan.deployment.is_some() {
+                return Some(plan);
+            }
+            world.apply(plan);
+            None
+        });
+        world.apply_unanswered(resumed.unwrap());
+        world.count("2");
+        assert!(!is_paused(&world.step()), "{fault:?}");
+        world.count("2");
+        world.broken.insert("pod-92".to_owned());
+        let (_, plan) = world.until_written(1, 20).unwrap();
+        assert!(is_paused(&plan), "{fault:?}: it is stopped again");
+        world.count("2");
+        world.mended(0);
+        assert!(world.until_written(1, 1000).is_none(), "{fault:?}: once");
+    }
+    // That it is stopped.
+    let mut world = World::rolling(json!({}));
+    world.broken.insert("pod-92".to_owned());
+    let plan = world.tick(0, &[1; 4]);
+    assert!(is_paused(&plan));
+    world.apply_unanswered(plan);
+    world.count("2");
+    for _ in 0..3 {
+        let plan = world.step();
+        assert!(plan.deployment.is_none() || is_paused(&plan));
+        assert_eq!(condition(&plan, "Ready"), ("False", "RolloutStalled"));
+        world.count("2");
+    }
+}
+
+#[test]
+fn a_stop_that_is_refused_is_tried_again_within_seconds_and_told_when_it_is_one() {
+    // An API server that has just started does not know yet who may do what.
+    let mut world = World::rolling(json!({}));
+    world.broken.insert("pod-92".to_owned());
+    let plan = world.tick(0, &[1; 4]);
+    let refused = |times: u32, plan: &Plan, world: &World| {
+        let mut memory = plan.memory.clone();
+        memory.untold = plan.events.clone();
+        memory.deployment.refused = Some(Refused {
+            object: plan.deployment.clone().unwrap(),
+            message: "no".to_owned(),
+            at: world.now().clock,
+            times,
+        });
+        memory
+    };
+    world.observed.memory = refused(1, &plan, &world);
+    let waits = world.plan();
+    assert_eq!(told(&waits), [(true, "DeploymentRefused")]);
+    assert_eq!(waits.deployment, None);
+    assert_eq!(waits.requeue, Some(Duration::from_secs(1)));
+    for (times, after) in [(5, 16), (6, 32), (7, 60), (99, 60)] {
+        assert_eq!(refused_again(times), Duration::from_secs(after), "{times}");
+    }
+    for (times, after) in [(1, 1), (2, 2), (3, 4)] {
+        world.observed.memory = refused(times, &plan, &world);
+        let mut later = world.clone();
+        later.seconds += after - 1;
+        assert_eq!(later.plan().deployment, None, "{times}");
+        later.seconds += 1;
+        assert!(is_paused(&later.plan()), "{times}");
+    }
+
+    // Meanwhile Kubernetes has replaced the last old pod: there is nothing to stop any more.
+    let mut late = world.clone();
+    late.all_of("2");
+    late.seconds += 60;
+    let plan = late.plan();
+    assert!(!is_paused(&plan));
+    assert!(!told(&plan).contains(&(true, "RolloutStalled")));
+}
+
+#[test]
 fn a_mark_that_does_not_say_why_asks_for_tasks_that_worked() {
     // Of an operator from before.
     let mut world = World::stopped_by(Fault::NotReady);
@@ -860,8 +954,18 @@ fn going_back_removes_at_work_none_of_the_pods_that_a_pause_has_added() {
 
     // Refused at first, and another process has to.
     world.edit(version(1));
-    assert_eq!(asked(&world.tick(0, &[1; 9])), Some(5));
+    let plan = world.tick(0, &[1; 9]);
+    assert_eq!(asked(&plan), Some(5));
+    assert_eq!(
+        plan.events[0].message,
+        "4 → 5 pods: so many are there of the version that it goes back to, \
+         and those that are too many end what they have"
+    );
     world.restart();
+    // Before it has read which pods are of which version all are kept.
+    let mut blind = world.clone();
+    blind.live().newest = None;
+    assert_eq!(asked(&blind.plan()), Some(6));
     assert_eq!(asked(&world.step()), Some(5));
     world.all_of("1");
     assert_eq!(world.observed.pods.len(), 5);

@@ -300,6 +300,7 @@ fn what_is_refused_of_a_users_change_does_not_move_the_sidecar() {
         object: plan.deployment.unwrap(),
         message: "no".to_owned(),
         at: world.now().clock,
+        times: 7,
     });
     world.observed.memory = memory;
     let plan = world.plan();
@@ -437,6 +438,28 @@ fn what_is_read_of_before_the_upgrade_does_not_end_it() {
     assert_eq!(world.plan().upgrade, Standing::UnderWay);
     *world.live() = after;
     assert_eq!(world.plan().upgrade, Standing::UnderWay);
+}
+
+#[test]
+fn an_upgrade_whose_answer_was_lost_goes_on() {
+    let mut world = running(3);
+    succeed(&mut world, "sidecar:2", external(3));
+    step(&mut world);
+    world.observed.turn = Turn::Now;
+    let plan = world.plan();
+    let sent = plan.memory.deployment.clone();
+    world.apply(Plan {
+        write_status: false,
+        ..plan
+    });
+    world.observed.memory.deployment = sent;
+    world.live().updated = 0;
+    world.seconds += 5;
+    for _ in 0..3 {
+        let (plan, is_replaced) = step(&mut world);
+        assert_eq!((plan.upgrade, is_replaced), (Standing::UnderWay, false));
+        assert_eq!(runs(&mut world), "sidecar:2");
+    }
 }
 
 #[test]
@@ -659,6 +682,7 @@ fn an_upgrade_that_the_api_server_refuses_fails_and_is_not_sent_again_at_each_ti
         object: plan.deployment.unwrap(),
         message: "an image of a registry that is not allowed".to_owned(),
         at: world.now().clock,
+        times: 7,
     });
     world.observed.memory = memory;
     for _ in 0..3 {
