@@ -373,9 +373,9 @@ async fn serve(meant: Meant) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {listen}"))?;
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "started");
-    let client = kube::Client::try_default()
-        .await
-        .context("finding the API server")?;
+    let config = kube::Config::infer().await;
+    let client = controller::connect(config.context("finding the API server")?);
+    let client = client.context("connecting to the API server")?;
     let ready = Arc::new(AtomicBool::new(false));
     let settings = Settings {
         namespace,

@@ -13,6 +13,8 @@ pub mod observed;
 pub mod plan;
 mod turns;
 
+pub use self::apply::connect;
+
 use std::{
     collections::HashMap,
     convert::Infallible,

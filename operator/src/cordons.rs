@@ -36,6 +36,15 @@ use crate::{
 /// How long a cordon lasts that is not renewed: an operator that died leaves no pod cordoned.
 pub const TTL: Duration = Duration::from_secs(30);
 
+/// How long a cordoned pod that was idle is sure to be idle: its cordon lasts twice as long.
+pub const PROOF: Duration = Duration::from_secs(TTL.as_secs() / 2);
+
+/// How long the API server may take to write what was decided by such a proof. What is written later
+/// could remove a pod that has taken tasks again.
+pub const WRITE: Duration = Duration::from_secs(10);
+
+const _: () = assert!(PROOF.as_secs() + WRITE.as_secs() < TTL.as_secs());
+
 /// How many pods are told at once.
 const AT_ONCE: usize = 64;
 

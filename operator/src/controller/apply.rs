@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     CORDON_KEY, DRAINING_LABEL, DRAINING_SINCE, FIELD_MANAGER,
-    cordons::Order,
+    cordons::{Order, WRITE},
     error::Error,
     stores::{DELETION_COST, Guarded},
 };
@@ -73,32 +73,41 @@ pub(super) async fn apply(
         // At once, also while the API server is away; but nobody is told to take no more tasks
         // who is not marked: another operator process could not tell them.
         context.cordons.send(key, back);
-        let unmarked = patch_marks(context, key, marks, &mut memory).await?;
-        let is_marked = |order: &Order| !unmarked.contains(&order.uid);
-        context
-            .cordons
-            .send(key, away.into_iter().filter(is_marked).collect());
-        let mut refused = false;
-        if let Some(object) = deployment {
+        let refused = in_time("writing what was decided", async {
+            let unmarked = patch_marks(context, key, marks, &mut memory).await?;
+            let is_marked = |order: &Order| !unmarked.contains(&order.uid);
+            context
+                .cordons
+                .send(key, away.into_iter().filter(is_marked).collect());
+            let Some(object) = deployment else {
+                return Ok(false);
+            };
             let what = "applying the Deployment";
             let sent = &mut memory.deployment;
-            refused = apply_object::<Deployment>(context, key, what, object, sent).await?;
+            let refused = apply_object::<Deployment>(context, key, what, object, sent).await?;
             if !refused {
                 context.metrics.applied(&counts);
             }
-        }
+            Ok(refused)
+        })
+        .await?;
         if write_status {
-            patch_status(context, key, uid, status, &mut memory).await?;
+            let written = patch_status(context, key, uid, status, &mut memory);
+            in_time("writing the status", written).await?;
         }
         Ok(refused)
     }
     .await;
     // Last, and each by itself: nothing else waits for them.
     let budgeted = match budget {
-        Some(step) => change_budget(context, key, step, &mut memory.budget).await,
+        Some(step) => {
+            let changed = change_budget(context, key, step, &mut memory.budget);
+            in_time("changing the PodDisruptionBudget", changed).await
+        }
         None => Ok(false),
     };
-    let hinted = patch_hints(context, key, hints, &mut memory).await;
+    let hinted = patch_hints(context, key, hints, &mut memory);
+    let hinted = in_time("writing hints for node autoscalers", hinted).await;
     let is_written = matches!(written, Ok(false));
     if !is_written {
         // What they tell has not happened yet.
@@ -120,6 +129,30 @@ pub(super) async fn apply(
         Some(after) => Action::requeue(after),
         None => Action::await_change(),
     })
+}
+
+/// A client that sends nothing again by itself: it would send what was decided minutes ago.
+///
+/// # Errors
+/// Where the configuration does not do.
+pub fn connect(mut config: kube::Config) -> kube::Result<kube::Client> {
+    config.default_retry = false;
+    kube::Client::try_from(config)
+}
+
+/// What is decided on what was seen before is not written for ever: meanwhile nobody looks, and it
+/// may have become wrong.
+async fn in_time<T>(
+    what: &'static str,
+    write: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let unanswered = |_| Error::Unanswered {
+        what,
+        within: WRITE,
+    };
+    tokio::time::timeout(WRITE, write)
+        .await
+        .map_err(unanswered)?
 }
 
 /// The API server's answer to what cannot get better by itself soon.
@@ -428,7 +461,57 @@ async fn tell(context: &Context, key: &Key, uid: &str, event: Event) {
         ..KubeEvent::default()
     };
     let events: Api<KubeEvent> = api_of(context, key);
-    if let Err(error) = events.create(&PostParams::default(), &event).await {
+    let created = async {
+        let created = events.create(&PostParams::default(), &event).await;
+        created.map_err(Error::in_("writing an event"))
+    };
+    if let Err(error) = in_time("writing an event", created).await {
         tracing::warn!(worker = %key, %error, "an event was not written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use axum::{Router, http::StatusCode};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_not_answered_ends_before_the_proof_it_was_decided_by() {
+        let begun = tokio::time::Instant::now();
+        let written = in_time("applying the Deployment", pending::<Result<(), Error>>()).await;
+        assert_eq!(begun.elapsed(), WRITE);
+        assert_eq!(
+            written.unwrap_err().to_string(),
+            "applying the Deployment: no answer from the API server within 10 s; is it slow, or is the way to it broken?"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_write_that_the_api_server_has_no_time_for_is_decided_anew_and_not_sent_again() {
+        let requests = Arc::new(AtomicU32::new(0));
+        let counted = requests.clone();
+        let busy = Router::new().fallback(move || async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            StatusCode::SERVICE_UNAVAILABLE
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async { axum::serve(listener, busy).await });
+        let client = connect(kube::Config::new(url.parse().unwrap())).unwrap();
+        let pods: Api<Pod> = Api::namespaced(client, "default");
+        let written = patch_pod(&pods, "p", json!({})).await;
+        assert!(written.is_err());
+        assert_eq!(requests.load(Ordering::SeqCst), 1);
+        server.abort();
     }
 }

@@ -15,12 +15,13 @@ use super::{
 };
 use crate::{
     controller::observed::{LivePod, Memory, Now, Observed, SidecarState},
-    cordons::{TTL, Told, Untold},
+    cordons::{PROOF, TTL, Told, Untold},
     sampling::PodReading,
 };
 
-/// How long a cordoned pod that was idle is sure to be idle: its cordon lasts twice as long.
-const PROOF: Duration = Duration::from_secs(TTL.as_secs() / 2);
+/// Within which time a sidecar that crashes again and again was started again at least once, and
+/// heard of if that is possible: kubelet waits for five minutes at most.
+const STARTED_AGAIN: Duration = Duration::from_secs(600);
 
 /// How long a pod must have been cordoned before it is known to be unready for that, and to stay
 /// so: it is probed each second, and what is read may be older than that. It may have looked
@@ -68,12 +69,17 @@ impl<'a> Look<'a> {
         self.observed.told.get(&pod.uid)
     }
 
-    /// The last that it said, if that is not too old.
-    fn reading(&self, pod: &LivePod) -> Option<&'a PodReading> {
+    /// The last that it said.
+    fn last(&self, pod: &LivePod) -> Option<&'a PodReading> {
         let sampled = self.memory.round.as_ref();
         let sampled = sampled.and_then(|round| round.pods.get(&pod.uid));
         let answered = self.told(pod).and_then(|told| told.answer.as_ref().ok());
-        let last = sampled.into_iter().chain(answered).max_by_key(|r| r.at)?;
+        sampled.into_iter().chain(answered).max_by_key(|r| r.at)
+    }
+
+    /// The same, if it is not too old.
+    fn reading(&self, pod: &LivePod) -> Option<&'a PodReading> {
+        let last = self.last(pod)?;
         let age = self.now.clock.seconds_since(last.at);
         let rounds = self
             .memory
@@ -92,6 +98,8 @@ impl<'a> Look<'a> {
                 remaining: Duration::ZERO,
             },
             Some(reading) => Work::of(reading, |queue| p95.get(queue).copied()),
+            // What it had done may be on its disk, which goes with the pod.
+            None if pod.sidecar == SidecarState::Down && self.had_work(pod) => Work::Unknown,
             None if pod.sidecar != SidecarState::Running => Work::None,
             None => Work::Unknown,
         };
@@ -109,6 +117,14 @@ impl<'a> Look<'a> {
             unable: self.is_unable(pod),
             may_go,
         }
+    }
+
+    /// It had when it was heard of last, and may be heard of again.
+    fn had_work(&self, pod: &LivePod) -> bool {
+        self.last(pod).is_some_and(|last| {
+            let age = self.now.clock.seconds_since(last.at);
+            last.in_flight > 0 && age <= STARTED_AGAIN.as_secs_f64()
+        })
     }
 
     /// Its mark, which another operator process may have made, says since when it is to go.

@@ -438,19 +438,25 @@ fn marks(plan: &Plan) -> Vec<(&str, i32)> {
 #[test]
 fn an_unready_pod_is_idle_only_when_it_is_known_to_be() {
     use SidecarState::{Down, Running, Unstarted};
-    // How old its last reading is, what its sidecar does, and what is left at once.
-    for (age, sidecar, left) in [
-        (Some(TICK), Running, None),
-        (Some(3 * TICK), Down, None),
-        (Some(3 * TICK + 1), Running, None),
-        (Some(3 * TICK + 1), Down, Some(2)),
-        (Some(3 * TICK + 1), Unstarted, Some(2)),
-        (None, Running, None),
-        (None, Down, Some(2)),
-        (None, Unstarted, Some(2)),
+    // How old its last reading is, how many tasks it had then, what its sidecar does, and what is
+    // left at once.
+    for (age, tasks, sidecar, left) in [
+        (Some(TICK), 1, Running, None),
+        (Some(3 * TICK), 1, Down, None),
+        (Some(3 * TICK + 1), 1, Running, None),
+        // It may have results on its disk, and comes back.
+        (Some(3 * TICK + 1), 1, Down, None),
+        (Some(600), 1, Down, None),
+        (Some(601), 1, Down, Some(2)),
+        (Some(3 * TICK + 1), 0, Down, Some(2)),
+        (Some(3 * TICK + 1), 1, Unstarted, Some(2)),
+        (None, 1, Running, None),
+        (None, 1, Down, Some(2)),
+        (None, 1, Unstarted, Some(2)),
     ] {
         let mut world = World::running(3, external(2));
-        world.tick(0, &[1, 1, 1]);
+        world.seconds += 600;
+        world.tick(0, &[1, 1, tasks]);
         world.observed.memory = world.plan().memory;
         let pod = world.pod("pod-2");
         (pod.ready_since, pod.sidecar) = (None, sidecar);
@@ -464,7 +470,7 @@ fn an_unready_pod_is_idle_only_when_it_is_known_to_be() {
         // It must be told apart from those that work first.
         let plan = world.plan();
         world.apply(plan);
-        assert_eq!(asked(&world.plan()), left, "{age:?}, {sidecar:?}");
+        assert_eq!(asked(&world.plan()), left, "{age:?}, {tasks}, {sidecar:?}");
     }
 }
 
