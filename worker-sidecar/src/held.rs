@@ -98,6 +98,11 @@ impl HeldTasks {
         found.cloned()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries().tasks.len()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries().tasks.is_empty()

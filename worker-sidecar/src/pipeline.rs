@@ -218,7 +218,7 @@ impl Sidecar {
         }
     }
 
-    fn poller(&self, number: usize) -> Poller {
+    pub(crate) fn poller(&self, number: usize) -> Poller {
         Poller::new(Line {
             client: self.client.clone(),
             worker_id: self.config.worker_id.clone(),
@@ -278,6 +278,8 @@ impl Sidecar {
 
     /// A snapshot.
     pub fn stats(&self) -> Stats {
+        // In this order, as in `is_idle`: nothing is between the two.
+        let (polls_in_flight, held) = (self.cordon().polls(), self.held().len());
         let (total, in_flight) = (self.slots.total(), self.in_flight());
         let spooled = self.spooled();
         let tasks = self.lanes.iter().enumerate().map(|(i, lane)| {
@@ -297,9 +299,10 @@ impl Sidecar {
             cordoned: self.is_cordoned(),
             handler_ready: self.handler_ready(),
             slots: total,
-            in_flight: in_flight + spooled,
+            // A task is held before it counts as in work, and after its result is on disk.
+            in_flight: held.max(in_flight + spooled),
             spooled,
-            polls_in_flight: self.intake.cordon.polls(),
+            polls_in_flight,
             tasks: tasks.collect(),
         }
     }

@@ -476,6 +476,45 @@ pub(crate) fn readable_task(lane: &Lane, task: Result<Task, Malformed>) -> Optio
 mod tests {
     use super::*;
     use futures::FutureExt as _;
+    use prometheus::Registry;
+
+    use crate::{
+        config::{Config, TaskConfig},
+        pipeline::Sidecar,
+    };
+
+    /// Whoever reads that nothing is in work after a cordon takes it for a proof.
+    #[tokio::test]
+    async fn what_a_poll_brings_is_in_work_from_the_end_of_the_poll_on() {
+        let conductor = "http://127.0.0.1:9/api".parse().unwrap();
+        let config = Config::new(conductor, vec![TaskConfig::new("t")], "w".to_owned());
+        let sidecar = Sidecar::new(config, &Registry::new()).unwrap();
+        let poller = sidecar.poller(0);
+        let work = || {
+            let stats = sidecar.stats();
+            (stats.polls_in_flight, stats.in_flight, sidecar.is_idle())
+        };
+        let now = Instant::now();
+        let in_the_air = sidecar.cordon().poll(now);
+        sidecar.cordon().put(now, Duration::from_secs(30));
+        assert_eq!(work(), (1, 0, false));
+        let task = Task::from_json(r#"{"taskId":"i","workflowInstanceId":"w"}"#).unwrap();
+        let landed = Landed {
+            answer: Ok(vec![Ok(task)]),
+            ask: Ask {
+                count: 1,
+                wait: Duration::ZERO,
+            },
+            began: now,
+            at: now,
+            in_the_air,
+        };
+        // Nobody has begun to attend to it yet.
+        let deliveries = poller.line.deliver(landed, || None);
+        assert_eq!((deliveries.len(), work()), (1, (0, 1, false)));
+        drop(deliveries);
+        assert_eq!(work(), (0, 0, true));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_awaited_for_a_moment_that_has_come() {

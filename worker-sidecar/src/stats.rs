@@ -39,7 +39,8 @@ pub struct Stats {
     pub handler_ready: bool,
     /// How many tasks may be in work at once.
     pub slots: usize,
-    /// How many are, and how many results wait to be delivered: a pod with either is busy.
+    /// How many are, and how many results wait to be delivered: a pod with either is busy. A task
+    /// counts from the moment at which its poll no longer does.
     pub in_flight: usize,
     /// How many results lie in the spool, not delivered yet.
     #[serde(default)]
