@@ -226,14 +226,11 @@ impl Sidecar {
         outcome
     }
 
-    /// During a shutdown the handler is stopped too, maybe in the middle of a call: that is
-    /// not the task's fault.
     fn unless_shutting_down(&self, ended: Ended) -> Ended {
-        match ended {
-            Ended::CutOff(_) | Ended::Refused if self.shutdown.limits().is_some() => {
-                Ended::ShutDown
-            }
-            other => other,
+        if self.shutdown.has_begun() {
+            ended.in_a_shutdown(&self.config.handler.terminal)
+        } else {
+            ended
         }
     }
 

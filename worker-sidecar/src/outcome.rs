@@ -43,7 +43,8 @@ pub enum Ended {
     Deadline,
     /// Conductor has given the task up, and nothing else would end the call.
     LeaseLost,
-    /// The sidecar is shutting down: not begun, or closed, or broken by the handler's end.
+    /// The sidecar is shutting down: not begun, or closed, or not done because of the handler's
+    /// end.
     ShutDown,
     /// The server sent more tasks than were asked for.
     Surplus,
@@ -227,6 +228,26 @@ impl Cause {
     }
 }
 
+impl Ended {
+    /// What it means once the pod's shutdown has begun. The handler is stopped too, maybe in the
+    /// middle of a call: that it breaks its calls, refuses them or says that it is busy is not the
+    /// task's fault, and no reason to keep the task from other pods. Nor is it where the handler
+    /// is really busy, since this pod will not ask it again.
+    #[must_use]
+    pub fn in_a_shutdown(self, terminal: &StatusSet) -> Self {
+        match self {
+            Self::Answered(Answer { status, .. }) if is_busy(status, terminal) => Self::ShutDown,
+            Self::CutOff(_) | Self::Refused => Self::ShutDown,
+            other => other,
+        }
+    }
+}
+
+/// Whether the status says that the handler does not take the task now.
+fn is_busy(status: u16, terminal: &StatusSet) -> bool {
+    matches!(status, 429 | 503) && !terminal.contains(status)
+}
+
 /// The status table, but for its 15 minutes: [`unless_circling`].
 pub fn judge(ended: Ended, given: &Circumstances<'_>) -> Outcome {
     match ended {
@@ -288,7 +309,7 @@ fn judge_answer(answer: &Answer, given: &Circumstances<'_>) -> Outcome {
             };
             Outcome::failed(End::Terminal(fault), reason_of(answer))
         }
-        429 | 503 => Outcome {
+        _ if is_busy(status, given.terminal) => Outcome {
             reason: Some(format!("the handler was busy (its last answer: {status})")),
             ..Outcome::handed_back(Cause::Busy, seconds(0))
         },

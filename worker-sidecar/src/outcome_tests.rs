@@ -329,3 +329,45 @@ fn words_are_distinct() {
     words.dedup();
     assert_eq!(words.len(), count);
 }
+
+/// A handler that is told to stop says that it is busy, breaks its calls or refuses them: which of
+/// these depends on its server.
+#[test]
+fn what_a_shutdown_explains_is_not_the_tasks_fault() {
+    let answer = |status| {
+        Ended::Answered(Answer {
+            status,
+            content_type: JSON.to_owned(),
+            retry_after: Some("30".to_owned()),
+            body: Bytes::new(),
+        })
+    };
+    let end = |ended: Ended, terminal: &str| {
+        let terminal = terminal.parse().unwrap();
+        let given = Circumstances {
+            terminal: &terminal,
+            now: NOW.parse().unwrap(),
+        };
+        let ended = ended.in_a_shutdown(&terminal);
+        unless_circling(judge(ended, &given), Duration::from_secs(20 * 60)).end
+    };
+    let back = End::HandedBack {
+        cause: Cause::Shutdown,
+        after: 0,
+    };
+    for ended in [answer(503), answer(429), Ended::Refused] {
+        assert_eq!(end(ended, "400"), back);
+    }
+    assert_eq!(end(Ended::CutOff("reset".to_owned()), "400"), back);
+    for (ended, terminal, expected) in [
+        (answer(503), "503", End::Terminal(Fault::ServerError)),
+        (answer(429), "429", End::Terminal(Fault::ClientError)),
+        (answer(500), "400", End::Failed(Fault::ServerError)),
+        (answer(200), "400", End::Completed),
+        (answer(202), "400", End::Deferred { after: 30 }),
+        (Ended::Deadline, "400", End::Failed(Fault::Deadline)),
+        (Ended::LeaseLost, "400", End::Failed(Fault::LeaseLost)),
+    ] {
+        assert_eq!(end(ended, terminal), expected);
+    }
+}

@@ -3,14 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use axum::{Router, http::StatusCode, routing::post};
 use conductor_client::{TaskDef, TaskStatus};
 use embedded_conductor::{Fault, Move, Moved, On};
 use harness::{Reply, eventually};
 use serde_json::json;
-use tokio::time::Instant;
-use worker_sidecar::{control, shutdown::Limits};
+use tokio::{net::TcpListener, sync::watch, time::Instant};
+use worker_sidecar::{control, shutdown::Limits, stats::now_ms};
 
-use crate::setup::{LONG_GRACE, Running, SHORT_GRACE, SOON, Setup};
+use crate::{
+    scripted::{Says, Scripted, task},
+    setup::{LONG_GRACE, Running, SHORT_GRACE, SOON, Setup},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_calls_end_and_are_reported() -> Result<()> {
@@ -193,6 +197,63 @@ async fn what_cannot_finish_is_taken_up_by_another_pod_within_two_seconds() -> R
     }
     ensure!(queued.len() == TASKS, "{queued:?}");
     other.end().await
+}
+
+/// A handler that is told to stop may say so with a 503 instead of breaking its calls. That is no
+/// word about the task, however old it is, and no reason to keep it from others for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_says_503_because_it_is_stopped_costs_no_retry_and_no_time() -> Result<()> {
+    let now = now_ms();
+    let (young, old) = (now - 60_000, now - 20 * 60_000);
+    let tasks = [("young", young), ("old", old)].map(|(id, started)| {
+        let mut task = task(id, 600);
+        task["startTime"] = json!(started);
+        task["updateTime"] = json!(now);
+        task["outputData"] = json!({"checkpoint": id});
+        task
+    });
+    let server = Scripted::start(tasks.to_vec(), |_| Says::Taken).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let (stop, stopped) = watch::channel(false);
+    let (calls, mut called) = watch::channel(0);
+    let answer = async move || {
+        calls.send_modify(|n| *n += 1);
+        let _ = stopped.clone().wait_for(|stopped| *stopped).await;
+        (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "30")])
+    };
+    let router = Router::new().route("/", post(answer));
+    let handler = tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut config = server.config(port)?;
+    config.slots = 2;
+    let running = Running::start(config)?;
+    tokio::time::timeout(SOON, called.wait_for(|n| *n == 2)).await??;
+    running.sidecar.begin_shutdown();
+    stop.send_replace(true);
+    let handed_back = || running.counted_of("worker_hand_backs_total", "shutdown");
+    eventually("both are reported", SOON, async || {
+        match server.sent("tasks") {
+            sent if sent.len() == 2 => Ok(()),
+            sent => Err(format!("{sent:?}")),
+        }
+    })
+    .await?;
+    for report in server.sent("tasks") {
+        let (update, id) = (&report.body, &report.body["taskId"]);
+        ensure!(
+            update["status"] == "IN_PROGRESS" && update.get("callbackAfterSeconds").is_none(),
+            "{update}"
+        );
+        ensure!(
+            update["outputData"] == json!({"checkpoint": id}),
+            "{update}"
+        );
+    }
+    let counts = (handed_back(), running.counted("worker_poison_tasks_total"));
+    ensure!(counts == (2.0, 0.0), "{counts:?}");
+    tokio::time::timeout(SOON, running.run).await??;
+    handler.abort();
+    Ok(())
 }
 
 /// What Conductor would time out, and mostly its workflow with it, costs a retry instead.
