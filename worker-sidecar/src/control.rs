@@ -15,12 +15,17 @@ use axum::{
     routing::get,
 };
 use prometheus::Registry;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::pipeline::Sidecar;
 
 /// How long `/drain` waits for `terminating`. Without it only that one container restarts.
 const ALONE: Duration = Duration::from_secs(3);
+
+/// The same where tasks are in work, which an answer that comes too early would break: on a node
+/// that is short of CPU it takes seconds until `terminating` runs. No longer than tasks have of the
+/// shortest grace period that the spec takes.
+const ALONE_AT_WORK: Duration = Duration::from_secs(10);
 
 /// `/metrics`, `/healthz`, `/readyz`, `/stats` and `/drain`; `/cordon` is [`crate::cordon`]'s.
 pub fn router(sidecar: Arc<Sidecar>, registry: Registry) -> Router {
@@ -57,11 +62,17 @@ async fn stats(State(sidecar): State<Arc<Sidecar>>) -> Response {
 }
 
 async fn drain(State(sidecar): State<Arc<Sidecar>>) -> &'static str {
-    if timeout(ALONE, sidecar.shutdown_begun()).await.is_err() {
-        return "the pod stays: nothing to wait for\n";
+    let _hook = sidecar.shutdown.hook();
+    let (called, held) = (Instant::now(), sidecar.held());
+    let (was_idle, held_before) = (held.is_empty(), held.ever());
+    let told = async |within| timeout_at(called + within, sidecar.shutdown_begun()).await;
+    // Where tasks are short, the moment may be one between two of them.
+    let at_work = || !was_idle || held.ever() > held_before;
+    if told(ALONE).await.is_ok() || (at_work() && told(ALONE_AT_WORK).await.is_ok()) {
+        sidecar.drained().await;
+        return "drained\n";
     }
-    sidecar.drained().await;
-    "drained\n"
+    "the pod stays: nothing to wait for\n"
 }
 
 /// Tells the sidecar that listens on this port that its pod is terminating.
@@ -209,5 +220,79 @@ mod no_socket {
     /// There is no sidecar to tell.
     pub fn tell_terminating(_port: u16) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conductor_client::Task;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{
+        config::{Config, TaskConfig},
+        held::Held,
+        shutdown::Limits,
+    };
+
+    const GRACE: Duration = Duration::from_secs(60);
+    const STAYS: &str = "the pod stays: nothing to wait for\n";
+
+    fn sidecar() -> Arc<Sidecar> {
+        let conductor = "http://127.0.0.1:9/api".parse().unwrap();
+        let mut config = Config::new(conductor, vec![TaskConfig::new("t")], "w".to_owned());
+        config.grace = GRACE;
+        Sidecar::new(config, &Registry::new()).unwrap()
+    }
+
+    fn hold(sidecar: &Sidecar) -> Held {
+        let task = r#"{"taskId":"i","workflowInstanceId":"w"}"#;
+        sidecar.held().hold(&Task::from_json(task).unwrap())
+    }
+
+    async fn answer(sidecar: &Arc<Sidecar>) -> (&'static str, Duration) {
+        let called = Instant::now();
+        (drain(State(sidecar.clone())).await, called.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_that_restarts_alone_waits_longer_where_there_is_work() {
+        let sidecar = sidecar();
+        assert_eq!(answer(&sidecar).await, (STAYS, Duration::from_secs(3)));
+        let held = hold(&sidecar);
+        assert_eq!(answer(&sidecar).await, (STAYS, Duration::from_secs(10)));
+        // The moment at which it looks may be one between two tasks.
+        let drops = async {
+            sleep(Duration::from_secs(1)).await;
+            drop(held);
+        };
+        let (said, ()) = tokio::join!(answer(&sidecar), drops);
+        assert_eq!(said, (STAYS, Duration::from_secs(10)));
+        let comes_and_goes = async {
+            sleep(Duration::from_secs(1)).await;
+            drop(hold(&sidecar));
+        };
+        let (said, ()) = tokio::join!(answer(&sidecar), comes_and_goes);
+        assert_eq!(said, (STAYS, Duration::from_secs(10)));
+        assert_eq!(answer(&sidecar).await, (STAYS, Duration::from_secs(3)));
+        assert!(!sidecar.is_draining());
+    }
+
+    /// On a node that is short of CPU a process takes seconds to start, and an HTTP request does
+    /// not. kubelet's clock runs all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_terminating_that_is_late_is_waited_for_and_hands_back_no_later() {
+        let sidecar = sidecar();
+        let _held = hold(&sidecar);
+        let late = Duration::from_millis(3500);
+        let deleted = Instant::now();
+        let terminating = async {
+            sleep(late).await;
+            sidecar.begin_shutdown();
+        };
+        let (said, ()) = tokio::join!(answer(&sidecar), terminating);
+        assert_eq!(said, ("drained\n", late));
+        let limits = sidecar.shutdown.limits();
+        assert_eq!(limits, Some(Limits::new(deleted, GRACE)));
     }
 }

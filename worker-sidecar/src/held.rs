@@ -98,6 +98,11 @@ impl HeldTasks {
         found.cloned()
     }
 
+    /// How many there have ever been.
+    pub fn ever(&self) -> u64 {
+        self.entries().next
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.entries().tasks.len()

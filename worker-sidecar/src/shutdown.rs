@@ -8,7 +8,10 @@
 //! ```
 //! The parts are `runtime::grace`'s: a short grace period has shorter ones.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -42,6 +45,15 @@ impl Limits {
 pub struct Shutdown {
     grace: Duration,
     limits: watch::Sender<Option<Limits>>,
+    /// When the preStop hooks were called that wait to be told of it.
+    hooks: Arc<Mutex<Vec<Instant>>>,
+}
+
+/// A preStop hook that waits; dropping it ends that.
+#[derive(Debug)]
+pub struct Hook {
+    shutdown: Shutdown,
+    called: Instant,
 }
 
 impl Shutdown {
@@ -50,6 +62,21 @@ impl Shutdown {
         Self {
             grace,
             limits: watch::Sender::new(None),
+            hooks: Arc::default(),
+        }
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A container's preStop hook is called, maybe because the pod ends.
+    pub fn hook(&self) -> Hook {
+        let called = Instant::now();
+        self.hooks().push(called);
+        Hook {
+            shutdown: self.clone(),
+            called,
         }
     }
 
@@ -58,16 +85,19 @@ impl Shutdown {
         self.grace
     }
 
-    /// Begins it. What begins it again changes nothing: the first counts.
+    /// Begins it, as of the first hook that waits: kubelet calls all of them at once and counts
+    /// the grace period from there, however late we hear of it. What begins it again changes
+    /// nothing: the first counts.
     pub fn begin(&self) -> Limits {
-        let now = Instant::now();
+        let waiting = self.hooks().iter().min().copied();
+        let began = waiting.unwrap_or_else(Instant::now);
         let mut begun = None;
         self.limits.send_if_modified(|limits| {
             let is_first = limits.is_none();
-            begun = Some(*limits.get_or_insert_with(|| Limits::new(now, self.grace)));
+            begun = Some(*limits.get_or_insert_with(|| Limits::new(began, self.grace)));
             is_first
         });
-        begun.unwrap_or_else(|| Limits::new(now, self.grace))
+        begun.unwrap_or_else(|| Limits::new(began, self.grace))
     }
 
     /// Whether it has begun.
@@ -106,6 +136,15 @@ impl Shutdown {
     pub async fn end(&self) {
         let limits = self.begun().await;
         tokio::time::sleep_until(limits.end).await;
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        let mut hooks = self.shutdown.hooks();
+        if let Some(mine) = hooks.iter().position(|called| *called == self.called) {
+            hooks.swap_remove(mine);
+        }
     }
 }
 
@@ -148,5 +187,22 @@ mod tests {
         assert_eq!(Instant::now(), first.cut);
         shutdown.end().await;
         assert_eq!(Instant::now(), first.end);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_began_when_the_first_hook_was_called_that_waits() {
+        let second = Duration::from_secs(1);
+        let shutdown = Shutdown::new(30 * second);
+        let gone = shutdown.hook();
+        tokio::time::advance(second).await;
+        let (first, same) = (shutdown.hook(), shutdown.hook());
+        let called = Instant::now();
+        tokio::time::advance(second).await;
+        let _later = shutdown.hook();
+        drop((gone, same));
+        let limits = shutdown.begin();
+        assert_eq!(limits, Limits::new(called, shutdown.grace()));
+        drop(first);
+        assert_eq!(shutdown.begin(), limits);
     }
 }

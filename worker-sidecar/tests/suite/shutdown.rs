@@ -92,14 +92,14 @@ async fn drain_waits_for_the_work_and_not_without_an_announcement() -> Result<()
         let answer = reqwest::get(format!("http://{address}{path}")).await?;
         anyhow::Ok((answer.status().as_u16(), answer.text().await?))
     };
-    setup.start(1).await?;
-    setup.at_work(1).await?;
-    ensure!(get("/healthz").await?.0 == 200 && get("/readyz").await?.0 == 200);
-    ensure!(get("/stats").await?.1.contains(r#""inFlight":1"#));
     ensure!(
         get("/drain").await?.1.contains("the pod stays"),
         "a container that restarts alone is not held up"
     );
+    setup.start(1).await?;
+    setup.at_work(1).await?;
+    ensure!(get("/healthz").await?.0 == 200 && get("/readyz").await?.0 == 200);
+    ensure!(get("/stats").await?.1.contains(r#""inFlight":1"#));
 
     let socket = control::Socket::bind(address.port())?;
     let sidecar = running.sidecar.clone();
