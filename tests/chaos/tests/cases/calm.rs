@@ -41,9 +41,11 @@ pub(crate) fn calm(stage: &Stage, form: Form) -> Result<()> {
         planned,
         hand_backs: false,
     };
-    // Longer than it takes to restart a server that is stuck: nothing else could end a lease.
+    // Extended from a third of it on, so for the longest tasks, or no lease could end. What is left
+    // then outlasts the 25 s that a restart of a server takes that is stuck: nothing else could end
+    // one but our own neglect.
     let setting = Setting {
-        lease: 120,
+        lease: 50,
         ..worker("calm")
     };
     let run = whole(stage, setting, script)?;
