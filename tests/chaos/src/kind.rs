@@ -163,8 +163,30 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether it went wrong because it was to.
+    pub fn is_planned(&self) -> bool {
+        self.kind != Kind::QueueStuck
+    }
+
     /// Whether it hit a pod, or could have.
     pub fn hits(&self, pod: Option<&str>) -> bool {
         self.pods.is_empty() || pod.is_none_or(|pod| self.pods.iter().any(|p| p == pod))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_conductor_gets_stuck_is_not_planned() {
+        let event = |kind| Event {
+            kind,
+            pods: vec![],
+            from: 0.0,
+            to: 1.0,
+        };
+        assert!(Kind::ALL.map(event).iter().all(Event::is_planned));
+        assert!(!event(Kind::QueueStuck).is_planned());
     }
 }
