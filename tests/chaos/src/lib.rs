@@ -18,6 +18,7 @@
 //! | `KEEP=1` | leaves the cluster up |
 
 pub mod act;
+pub mod bars;
 pub mod checker;
 pub mod gate;
 pub mod kind;

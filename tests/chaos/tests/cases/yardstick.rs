@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use chaos::{
+    bars,
     kind::Kind,
     run::Script,
     schedule::{Lengths, arrivals, schedule},
@@ -52,7 +53,7 @@ const DO_NOT_FIT: Lengths = Lengths {
     most: 60.0,
 };
 
-/// Measures one subject, and holds ours to what it promises.
+/// Measures one subject, and holds ours to what it promises and to its bars.
 pub(crate) fn measure(stage: &Stage, form: Form, subject: Subject, trial: Trial) -> Result<()> {
     let setting = Setting {
         subject,
@@ -71,8 +72,20 @@ pub(crate) fn measure(stage: &Stage, form: Form, subject: Subject, trial: Trial)
     let run = whole(stage, setting, script(form.seed, subject, trial))?;
     match trial {
         _ if subject != Subject::Worker => Ok(()),
-        Trial::Undisturbed | Trial::Disturbed | Trial::LongerThanLease => nobody_noticed(&run),
-        Trial::SomeLonger | Trial::Restart => nothing_wrong(&run),
+        Trial::Undisturbed | Trial::LongerThanLease => nobody_noticed(&run),
+        // Times are what is measured here, so they decide.
+        Trial::Disturbed => {
+            nobody_noticed(&run)?;
+            bars::beyond(&run.figures)
+        }
+        Trial::SomeLonger => {
+            nothing_wrong(&run)?;
+            bars::picked_up(&run.figures)
+        }
+        Trial::Restart => {
+            nothing_wrong(&run)?;
+            bars::after_return(&run.figures)
+        }
     }
 }
 
