@@ -19,6 +19,7 @@ use crate::{
     process::{script, signal},
     retry::{again, until},
     setting::Version,
+    victim::hit,
     world::{HANDLER, Turns, World},
 };
 
@@ -59,15 +60,22 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
         Kind::ScaleDown => scale_down(world, dice.u32(1..world.setting.replicas)).await?,
         Kind::ScaleToOne => scale_down(world, 1).await?,
         Kind::DeletePod => {
-            let name = some_pod(world, dice).await?.name_any();
             let how = DeleteParams::default();
-            again("a pod is deleted", || async {
-                Ok(world.pods().delete(&name, &how).await.map(drop)?)
-            })
-            .await?;
-            vec![name]
+            let pod = hit(world, dice, "a pod is deleted", async |pod| {
+                world.pods().delete(&pod.name_any(), &how).await?;
+                Ok(())
+            });
+            vec![pod.await?.name_any()]
         }
-        Kind::Evict => evict(world, dice).await?,
+        // By the same call as `kubectl drain`, again while a budget forbids it.
+        Kind::Evict => {
+            let how = EvictParams::default();
+            let pod = hit(world, dice, "a pod is evicted", async |pod| {
+                world.pods().evict(&pod.name_any(), &how).await?;
+                Ok(())
+            });
+            vec![pod.await?.name_any()]
+        }
         Kind::KubeletRestart => part(world, "kubelet").await?,
         Kind::ApiServerRestart => part(world, "kube-apiserver").await?,
         Kind::SidecarKill => kill(world, SIDECAR, dice).await?,
@@ -127,19 +135,6 @@ async fn take<'a>(world: &'a World<'_>, kind: Kind) -> Vec<MutexGuard<'a, ()>> {
         taken.push(turn.lock().await);
     }
     taken
-}
-
-/// One of the pods that run.
-async fn some_pod(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Pod> {
-    again("a pod that runs", || {
-        let n = dice.usize(..);
-        async move {
-            let mut pods = world.running().await?;
-            ensure!(!pods.is_empty(), "none runs");
-            Ok(pods.swap_remove(n % pods.len()))
-        }
-    })
-    .await
 }
 
 async fn roll(world: &World<'_>, starts_in: u32) -> Result<Vec<String>> {
@@ -207,22 +202,6 @@ async fn scale_down(world: &World<'_>, fewer: u32) -> Result<Vec<String>> {
     world.scale(most).await?;
     world.settle(most).await?;
     Ok(vec![])
-}
-
-/// By the same call as `kubectl drain`, again while a budget forbids it.
-async fn evict(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
-    let evicted = again("a pod is evicted", || {
-        let n = dice.usize(..);
-        async move {
-            let pods = world.running().await?;
-            ensure!(!pods.is_empty(), "none runs");
-            let name = pods[n % pods.len()].name_any();
-            let how = EvictParams::default();
-            world.pods().evict(&name, &how).await?;
-            Ok(name)
-        }
-    });
-    Ok(vec![evicted.await?])
 }
 
 /// What a scale-down needs to go on.
@@ -332,55 +311,38 @@ async fn part(world: &World<'_>, name: &str) -> Result<Vec<String>> {
 
 /// Kills a container of some pod by -9.
 async fn kill(world: &World<'_>, container: &str, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
-    let killed = again("a container is killed", || {
-        let n = dice.usize(..);
-        async move {
-            let pods = world.running().await?;
-            ensure!(!pods.is_empty(), "none runs");
-            let pod = &pods[n % pods.len()];
-            signal(pod, container, Signal::KILL)?;
-            Ok(pod.name_any())
-        }
+    let what = "a container is killed";
+    let pod = hit(world, dice, what, async |pod| {
+        signal(pod, container, Signal::KILL)
     });
-    Ok(vec![killed.await?])
+    Ok(vec![pod.await?.name_any()])
 }
 
 /// Has a handler take memory until it is killed for it.
 async fn swell(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
     // Nothing else ends the call.
     let http = reqwest::Client::builder().no_proxy().build()?;
-    let killed = again("a handler is killed for its memory", || {
-        let (n, http) = (dice.usize(..), http.clone());
-        async move {
-            let pods = world.running().await?;
-            ensure!(!pods.is_empty(), "none runs");
-            let pod = &pods[n % pods.len()];
-            let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref());
-            let ip = ip.context("a pod that runs has no address")?;
-            let call = http.post(format!("http://{ip}:8080/swell")).send();
-            match tokio::time::timeout(Duration::from_secs(30), call).await {
-                // Not one that could not be called at all.
-                Ok(Err(error)) if !error.is_connect() => Ok(pod.name_any()),
-                other => bail!("{} answers {other:?}", pod.name_any()),
-            }
+    let what = "a handler is killed for its memory";
+    let pod = hit(world, dice, what, async |pod| {
+        let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref());
+        let ip = ip.context("a pod that runs has no address")?;
+        let call = http.post(format!("http://{ip}:8080/swell")).send();
+        match tokio::time::timeout(Duration::from_secs(30), call).await {
+            // Not one that could not be called at all.
+            Ok(Err(error)) if !error.is_connect() => Ok(()),
+            other => bail!("{} answers {other:?}", pod.name_any()),
         }
     });
-    Ok(vec![killed.await?])
+    Ok(vec![pod.await?.name_any()])
 }
 
 /// Stops a handler's process and lets it go on.
 async fn hang(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
-    let pod = again("a handler stands still", || {
-        let n = dice.usize(..);
-        async move {
-            let mut pods = world.running().await?;
-            ensure!(!pods.is_empty(), "none runs");
-            let pod = pods.swap_remove(n % pods.len());
-            signal(&pod, HANDLER, Signal::STOP)?;
-            Ok(pod)
-        }
-    })
-    .await?;
+    let what = "a handler stands still";
+    let pod = hit(world, dice, what, async |pod| {
+        signal(pod, HANDLER, Signal::STOP)
+    });
+    let pod = pod.await?;
     sleep(WHILE).await;
     // An error: the container has been replaced meanwhile, and with it what stood still.
     let _ = signal(&pod, HANDLER, Signal::CONT);

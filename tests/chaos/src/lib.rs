@@ -29,4 +29,5 @@ pub mod run;
 pub mod schedule;
 pub mod setting;
 pub mod stuck;
+pub mod victim;
 pub mod world;

@@ -70,6 +70,11 @@ impl Book {
     pub fn executions(&self) -> &[Execution] {
         &self.executions
     }
+
+    /// Those that have not ended, as far as is known: what a pod took with it is among them.
+    pub fn under_way(&self) -> impl Iterator<Item = &Execution> {
+        self.open.values().map(|index| &self.executions[*index])
+    }
 }
 
 /// A server that keeps a book, for as long as this lives.
@@ -117,6 +122,11 @@ impl Ledger {
         lock(&self.book).executions().len()
     }
 
+    /// The executions that have not ended, as far as is known: what a pod took with it is among them.
+    pub fn under_way(&self) -> Vec<Execution> {
+        lock(&self.book).under_way().cloned().collect()
+    }
+
     /// All executions so far.
     pub fn executions(&self) -> Vec<Execution> {
         lock(&self.book).executions().to_vec()
@@ -156,6 +166,8 @@ mod tests {
         book.add(line("b", "two", Moment::Ended), 10.0);
         let ends: Vec<_> = book.executions().iter().map(|e| e.ended).collect();
         assert_eq!(ends, [Some(3.0), None, Some(10.0)]);
+        let open: Vec<_> = book.under_way().map(|e| e.began).collect();
+        assert_eq!(open, [2.0]);
     }
 
     #[test]
