@@ -19,7 +19,7 @@ use crate::{
     process::{script, signal},
     retry::{again, until},
     setting::Version,
-    victim::hit,
+    victim::{hit, pods_of},
     world::{HANDLER, Turns, World},
 };
 
@@ -161,24 +161,25 @@ async fn broken_roll(world: &World<'_>) -> Result<Vec<String>> {
         starts_in: 0,
     };
     world.apply(broken).await?;
-    let of_it = until("the broken version is found out", FOUND_OUT, || async {
+    let sets = until("the broken version is found out", FOUND_OUT, || async {
         let worker = world.workers().get(&world.setting.name).await?;
         let status = worker.status.unwrap_or_default();
         let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled");
         let is_found = stalled.is_some_and(|c| c.status == "True" && c.reason == "RolloutStalled");
         ensure!(is_found, "Stalled is {stalled:?}");
-        // It is stopped now: there will be no others.
-        world.of_version(broken.number).await
+        world.replica_sets(broken.number).await
     })
     .await?;
-    ensure!(
-        !of_it.is_empty(),
-        "a version was found out that has no pods"
-    );
     world.apply(good).await?;
     world.rolled_out(good).await?;
     // Its pods have ended.
     world.settle(world.setting.replicas).await?;
+    // Some may have gone before, and others have come in their place.
+    let of_it = pods_of(&sets, &world.watch.log());
+    ensure!(
+        !of_it.is_empty(),
+        "a version was found out that had no pods"
+    );
     Ok(of_it)
 }
 

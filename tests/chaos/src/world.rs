@@ -12,7 +12,7 @@ use api::ConductorWorker;
 use conductor_client::TaskDef;
 use faults::proxy::Proxy;
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, ReplicaSet},
     core::v1::{EnvVar, Namespace, Pod, Secret},
 };
 use kube::{
@@ -326,14 +326,17 @@ impl<'a> World<'a> {
         .await
     }
 
-    /// The names of the pods of a version, those that are told to end included.
-    pub async fn of_version(&self, version: u32) -> Result<Vec<String>> {
-        let pods = self.pods().list(&ListParams::default()).await?;
-        let of_it = pods.items.iter().filter(|pod| {
-            let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    /// The names of the `ReplicaSets` of a version.
+    pub async fn replica_sets(&self, version: u32) -> Result<Vec<String>> {
+        let all: Api<ReplicaSet> = Api::namespaced(self.stage.kube.clone(), &self.setting.name);
+        let all = all.list(&ListParams::default()).await?;
+        let of_it = all.items.iter().filter(|set| {
+            let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
+            let spec = template.and_then(|template| template.spec.as_ref());
+            let containers = spec.into_iter().flat_map(|spec| &spec.containers);
             is_version(containers.flat_map(|c| c.env.iter().flatten()), version)
         });
-        Ok(of_it.map(Pod::name_any).collect())
+        Ok(of_it.map(ReplicaSet::name_any).collect())
     }
 
     /// Waits until so many pods are ready, all of one template, and no others are there.
