@@ -4,16 +4,16 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use faults::fault::{Fault, On};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
-    Api, ResourceExt as _,
-    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams},
+    ResourceExt as _,
+    api::{DeleteParams, EvictParams},
 };
 use live::clock::now;
 use rustix::process::Signal;
 use tokio::{sync::MutexGuard, time::sleep};
 
 use crate::{
+    absence::{Part, operator, without},
     gate::Keys,
     kind::{Event, Kind},
     process::{script, signal},
@@ -32,12 +32,6 @@ const WHILE: Duration = Duration::from_secs(12);
 /// How long new keys are valid beside the old ones: the kubelet brings a changed Secret to pods
 /// within about a minute.
 const OVERLAP: Duration = Duration::from_secs(90);
-
-/// A cordon's time to live, and time to see it.
-const CORDON_ENDS: Duration = Duration::from_secs(30 + 10);
-
-/// How long an operator goes on renewing cordons that cannot read anything.
-const RENEWED: Duration = Duration::from_secs(30);
 
 /// How long a broken version may take to be found out.
 const FOUND_OUT: Duration = Duration::from_secs(120);
@@ -92,8 +86,14 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
         Kind::OperatorKill => kill_operator(world).await?,
         Kind::SecretRotation => rotate(world).await?,
         Kind::NetworkCut => cut(world).await?,
-        Kind::OperatorAway => without(world, Part::Operator).await?,
-        Kind::ApiServerAway => without(world, Part::ApiServer).await?,
+        Kind::OperatorAway => {
+            without(world, Part::Operator).await?;
+            vec![]
+        }
+        Kind::ApiServerAway => {
+            without(world, Part::ApiServer).await?;
+            vec![]
+        }
         Kind::QueueStuck => bail!("nobody can do that to Conductor on purpose"),
     };
     Ok(Event {
@@ -205,98 +205,6 @@ async fn scale_down(world: &World<'_>, fewer: u32) -> Result<Vec<String>> {
     Ok(vec![])
 }
 
-/// What a scale-down needs to go on.
-#[derive(Clone, Copy)]
-enum Part {
-    Operator,
-    ApiServer,
-}
-
-/// Takes a part away in the middle of a scale-down, for long. Pods that were told to take no more
-/// tasks take some again when that was not renewed for its time to live.
-async fn without(world: &World<'_>, part: Part) -> Result<Vec<String>> {
-    let most = world.setting.replicas;
-    world.scale(1).await?;
-    let pods = world.running().await?;
-    until("pods are cordoned", FOUND_OUT, || async {
-        ensure!(cordoned(&pods).await? > 0, "none is");
-        Ok(())
-    })
-    .await?;
-    let begun = tokio::time::Instant::now();
-    let bound = match part {
-        Part::Operator => {
-            operators(world, 0).await?;
-            CORDON_ENDS
-        }
-        Part::ApiServer => {
-            script("part", &["stop", "kube-apiserver"]).await?;
-            RENEWED + CORDON_ENDS
-        }
-    };
-    let ended = until("no pod is cordoned any more", bound, || async {
-        let n = cordoned(&pods).await?;
-        ensure!(n == 0, "{n} are");
-        Ok(())
-    })
-    .await;
-    if ended.is_ok() {
-        tokio::time::sleep_until(begun + world.setting.away).await;
-    }
-    // Whatever came of it: those who come next need it.
-    match part {
-        Part::Operator => operators(world, 1).await?,
-        Part::ApiServer => script("part", &["start", "kube-apiserver"]).await?,
-    }
-    ended?;
-    world.settle(1).await?;
-    world.scale(most).await?;
-    world.settle(most).await?;
-    Ok(vec![])
-}
-
-/// How many of the pods that still answer take no more tasks.
-async fn cordoned(pods: &[Pod]) -> Result<usize> {
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(5))
-        .build()?;
-    let mut cordoned = 0;
-    for pod in pods {
-        let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref());
-        let ip = ip.context("a pod that runs has no address")?;
-        // One that does not answer has gone.
-        let Ok(answer) = http.get(format!("http://{ip}:2112/stats")).send().await else {
-            continue;
-        };
-        let stats: serde_json::Value = answer.json().await?;
-        cordoned += usize::from(stats["cordoned"] == true && stats["draining"] != true);
-    }
-    Ok(cordoned)
-}
-
-/// Has so many operators run, and waits until it is so.
-async fn operators(world: &World<'_>, replicas: i32) -> Result<()> {
-    let client = world.stage.kube.clone();
-    let deployments: Api<Deployment> = Api::namespaced(client, cluster::OPERATOR);
-    let patch = Patch::Merge(serde_json::json!({"spec": {"replicas": replicas}}));
-    let field = PatchParams::default();
-    let name = cluster::RELEASE;
-    again("operators are scaled", || async {
-        Ok(deployments
-            .patch_scale(name, &field, &patch)
-            .await
-            .map(drop)?)
-    })
-    .await?;
-    again("as many operators run", || async {
-        let pods = operator(world).await?.len();
-        ensure!(i32::try_from(pods)? == replicas, "{pods} are there");
-        Ok(())
-    })
-    .await
-}
-
 /// Kills a part of the cluster and starts it again.
 async fn part(world: &World<'_>, name: &str) -> Result<Vec<String>> {
     script("part", &["stop", name]).await?;
@@ -372,11 +280,6 @@ async fn kill_operator(world: &World<'_>) -> Result<Vec<String>> {
     })
     .await?;
     Ok(vec![])
-}
-
-async fn operator(world: &World<'_>) -> Result<Vec<Pod>> {
-    let pods: Api<Pod> = Api::namespaced(world.stage.kube.clone(), cluster::OPERATOR);
-    Ok(pods.list(&ListParams::default()).await?.items)
 }
 
 /// New keys beside the old ones, then the new ones alone.

@@ -17,6 +17,7 @@
 //! | `CHAOS_SEED` | the choices of an earlier run; each run prints its own |
 //! | `KEEP=1` | leaves the cluster up |
 
+pub mod absence;
 pub mod act;
 pub mod bars;
 pub mod checker;

@@ -33,3 +33,47 @@ pub async fn until<T, F: Future<Output = Result<T>>>(
         }
     }
 }
+
+/// What came of something, once what it broke is mended, whatever that was. The first error is what
+/// is told.
+pub async fn mended<T>(done: Result<T>, mend: impl Future<Output = Result<()>>) -> Result<T> {
+    match (done, mend.await) {
+        (Ok(done), Ok(())) => Ok(done),
+        (Ok(_), Err(error)) => Err(error.context("it was not mended")),
+        (Err(error), Ok(())) => Err(error),
+        (Err(error), Err(too)) => {
+            eprintln!("nor was it mended: {too:#}");
+            Err(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use anyhow::bail;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fails_is_mended_too() {
+        let times = Cell::new(0);
+        let mend = || async {
+            times.set(times.get() + 1);
+            Ok(())
+        };
+        assert_eq!(mended(Ok(7), mend()).await.unwrap(), 7);
+        let broken: Result<()> = Err(anyhow::anyhow!("broken"));
+        let told = mended(broken, mend()).await.unwrap_err();
+        assert_eq!((told.to_string().as_str(), times.get()), ("broken", 2));
+        let both: Result<()> = Err(anyhow::anyhow!("the first"));
+        let told = mended(both, async { bail!("the second") }).await;
+        assert_eq!(told.unwrap_err().to_string(), "the first");
+        let late = mended(Ok(()), async { bail!("it stays off") }).await;
+        assert_eq!(
+            format!("{:#}", late.unwrap_err()),
+            "it was not mended: it stays off"
+        );
+    }
+}
