@@ -10,17 +10,17 @@ use kube::{
 };
 use live::clock::now;
 use rustix::process::Signal;
-use tokio::{sync::MutexGuard, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     absence::{Part, operator, without},
     gate::Keys,
     kind::{Event, Kind},
     process::{script, signal},
-    retry::{again, until},
+    retry::{again, mended, until},
     setting::Version,
     victim::{hit, pods_of},
-    world::{HANDLER, Turns, World},
+    world::{HANDLER, World},
 };
 
 /// The sidecar's container.
@@ -42,9 +42,9 @@ const ERRORS: Fault = Fault::Answer {
     body: r#"{"status":500,"message":"nothing works today","retryable":true}"#,
 };
 
-/// Makes one thing go wrong, and waits until it is over. `dice` choose whom it hits.
+/// Makes one thing go wrong whose turn it is, and waits until it is over. `dice` choose whom it
+/// hits. What it breaks it mends, also where it fails.
 pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Result<Event> {
-    let _turns = take(world, kind).await;
     let from = now();
     let pods = match kind {
         Kind::Roll => roll(world, 0).await?,
@@ -78,7 +78,7 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
         Kind::HandlerHang => hang(world, dice).await?,
         Kind::ConductorRestart => {
             let how = if dice.bool() { "KILL" } else { "TERM" };
-            script("bed", &["restart", how]).await?;
+            restart_conductor(how).await?;
             vec![]
         }
         Kind::ConductorErrors => away(world, ERRORS).await,
@@ -104,39 +104,6 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
     })
 }
 
-/// Waits until nothing else breaks the same.
-async fn take<'a>(world: &'a World<'_>, kind: Kind) -> Vec<MutexGuard<'a, ()>> {
-    let Turns { road, pods, parts } = &world.turns;
-    // Always in this order.
-    let wanted = match kind {
-        // Who can do no task fails none, and is not found out.
-        Kind::BrokenRoll => vec![road, pods],
-        Kind::Roll | Kind::SlowStart | Kind::ScaleStorm | Kind::ScaleDown | Kind::ScaleToOne => {
-            vec![pods]
-        }
-        Kind::OperatorAway | Kind::ApiServerAway => vec![pods, parts],
-        Kind::ConductorRestart
-        | Kind::ConductorErrors
-        | Kind::ConductorSilent
-        | Kind::NetworkCut => vec![road],
-        // The kubelet brings new keys to the pods.
-        Kind::KubeletRestart | Kind::ApiServerRestart | Kind::SecretRotation => vec![parts],
-        Kind::DeletePod
-        | Kind::Evict
-        | Kind::SidecarKill
-        | Kind::HandlerKill
-        | Kind::HandlerOom
-        | Kind::HandlerHang
-        | Kind::OperatorKill
-        | Kind::QueueStuck => vec![],
-    };
-    let mut taken = Vec::new();
-    for turn in wanted {
-        taken.push(turn.lock().await);
-    }
-    taken
-}
-
 async fn roll(world: &World<'_>, starts_in: u32) -> Result<Vec<String>> {
     let number = world.version.fetch_add(1, Ordering::Relaxed) + 1;
     let version = Version {
@@ -160,22 +127,14 @@ async fn broken_roll(world: &World<'_>) -> Result<Vec<String>> {
         fails: true,
         starts_in: 0,
     };
-    world.apply(broken).await?;
-    let sets = until("the broken version is found out", FOUND_OUT, || async {
-        let worker = world.workers().get(&world.setting.name).await?;
-        let status = worker.status.unwrap_or_default();
-        let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled");
-        let is_found = stalled.is_some_and(|c| c.status == "True" && c.reason == "RolloutStalled");
-        ensure!(is_found, "Stalled is {stalled:?}");
-        world.replica_sets(broken.number).await
-    })
-    .await?;
-    world.apply(good).await?;
-    world.rolled_out(good).await?;
-    // Its pods have ended.
-    world.settle(world.setting.replicas).await?;
+    let sets = mended(find_out(world, broken).await, async {
+        world.apply(good).await?;
+        world.rolled_out(good).await?;
+        // Its pods have ended.
+        world.settle(world.setting.replicas).await
+    });
     // Some may have gone before, and others have come in their place.
-    let of_it = pods_of(&sets, &world.watch.log());
+    let of_it = pods_of(&sets.await?, &world.watch.log());
     ensure!(
         !of_it.is_empty(),
         "a version was found out that had no pods"
@@ -183,33 +142,68 @@ async fn broken_roll(world: &World<'_>) -> Result<Vec<String>> {
     Ok(of_it)
 }
 
+/// Applies a broken version, and waits until the operator says that it stops there; its
+/// `ReplicaSets`.
+async fn find_out(world: &World<'_>, broken: Version) -> Result<Vec<String>> {
+    world.apply(broken).await?;
+    until("the broken version is found out", FOUND_OUT, || async {
+        let worker = world.workers().get(&world.setting.name).await?;
+        let status = worker.status.unwrap_or_default();
+        let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled");
+        let is_found = stalled.is_some_and(|c| c.status == "True" && c.reason == "RolloutStalled");
+        ensure!(is_found, "Stalled is {stalled:?}");
+        world.replica_sets(broken.number).await
+    })
+    .await
+}
+
 async fn scale_storm(world: &World<'_>) -> Result<Vec<String>> {
     let most = world.setting.replicas;
-    for fewer in [1, most / 2, most - 1] {
-        world.scale(fewer).await?;
-        sleep(Duration::from_secs(4)).await;
-        world.scale(most).await?;
-        sleep(Duration::from_secs(2)).await;
-    }
-    world.settle(most).await?;
+    let storm = async {
+        for fewer in [1, most / 2, most - 1] {
+            world.scale(fewer).await?;
+            sleep(Duration::from_secs(4)).await;
+            world.scale(most).await?;
+            sleep(Duration::from_secs(2)).await;
+        }
+        Ok(())
+    };
+    mended(storm.await, as_many_as_before(world)).await?;
     Ok(vec![])
 }
 
 /// Down to fewer pods and up again. Whoever is not ours goes as Kubernetes likes.
 async fn scale_down(world: &World<'_>, fewer: u32) -> Result<Vec<String>> {
-    let most = world.setting.replicas;
-    world.scale(fewer).await?;
-    world.settle(fewer).await?;
-    world.scale(most).await?;
-    world.settle(most).await?;
+    let down = async {
+        world.scale(fewer).await?;
+        world.settle(fewer).await
+    };
+    mended(down.await, as_many_as_before(world)).await?;
     Ok(vec![])
+}
+
+async fn as_many_as_before(world: &World<'_>) -> Result<()> {
+    world.scale(world.setting.replicas).await?;
+    world.settle(world.setting.replicas).await
+}
+
+/// Ends Conductor with a signal and starts it again with what it knew.
+pub async fn restart_conductor(signal: &str) -> Result<()> {
+    let restarted = script("bed", &["restart", signal]).await;
+    match restarted {
+        Ok(()) => Ok(()),
+        // It knows nothing then, and this run is lost; others need one.
+        failed => mended(failed, script("bed", &["up"])).await,
+    }
 }
 
 /// Kills a part of the cluster and starts it again.
 async fn part(world: &World<'_>, name: &str) -> Result<Vec<String>> {
-    script("part", &["stop", name]).await?;
-    sleep(Duration::from_secs(3)).await;
-    script("part", &["start", name]).await?;
+    let stopped = script("part", &["stop", name]).await;
+    if stopped.is_ok() {
+        sleep(Duration::from_secs(3)).await;
+    }
+    mended(stopped, script("part", &["start", name])).await?;
     // Over when it answers.
     again("the API server answers", || async {
         Ok(world.stage.kube.apiserver_version().await.map(drop)?)
@@ -296,8 +290,10 @@ async fn rotate(world: &World<'_>) -> Result<Vec<String>> {
 /// Cuts the pods off from everything but the ledger, which is not a part of their world.
 async fn cut(world: &World<'_>) -> Result<Vec<String>> {
     let port = world.ledger_port()?.to_string();
-    script("cut", &["on", &port]).await?;
-    sleep(WHILE).await;
-    script("cut", &["off"]).await?;
+    let cut = script("cut", &["on", &port]).await;
+    if cut.is_ok() {
+        sleep(WHILE).await;
+    }
+    mended(cut, script("cut", &["off"])).await?;
     Ok(vec![])
 }

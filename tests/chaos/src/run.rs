@@ -1,45 +1,24 @@
 //! A run: load, what goes wrong meanwhile, and what became of every task.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use conductor_client::{Client, StartWorkflow, Workflow};
-use futures::{
-    Stream, StreamExt as _, TryStreamExt as _,
-    stream::{self, FuturesUnordered},
-};
+use futures::TryStreamExt as _;
 use live::{clock::now, load::Job, watch::Log};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use tokio::{
-    sync::Semaphore,
-    task::JoinSet,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     act::act,
     checker::{Account, Figures, Story, check},
+    course::{Course, Phase},
     kind::Event,
-    retry::until,
+    load::Load,
+    retry::mended,
     schedule::Planned,
     stuck::restart_where_stuck,
     world::World,
 };
-
-/// Starts of workflows in the air at once.
-const AT_ONCE: usize = 16;
-
-/// The longest from the last task's arrival to its end: retries after leases and an outage, and
-/// Conductor's own detection.
-const FINISH: Duration = Duration::from_secs(480);
 
 /// Everything that is known of a run. Times are seconds since its beginning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,107 +58,37 @@ pub struct Script {
     pub hand_backs: bool,
 }
 
-/// Starts a workflow for each job at its time after `zero`. One whose start is not answered is
-/// started again; the first may have been started all the same, and nobody waits for it.
-async fn start(
-    conductor: Client,
-    name: String,
-    jobs: Vec<Job>,
-    zero: Instant,
-    enough: usize,
-    is_over: Arc<AtomicBool>,
-) -> Result<Vec<(String, f64)>> {
-    let permits = Arc::new(Semaphore::new(AT_ONCE));
-    let mut starting = JoinSet::new();
-    for (n, job) in jobs.iter().enumerate() {
-        sleep_until(zero + Duration::from_secs_f64(job.at)).await;
-        if n >= enough && is_over.load(Ordering::Relaxed) {
-            break;
-        }
-        let permit = permits.clone().acquire_owned().await?;
-        let (conductor, name, takes) = (conductor.clone(), name.clone(), job.seconds);
-        starting.spawn(async move {
-            let start = StartWorkflow {
-                name,
-                input: Map::from_iter([("seconds".to_owned(), Value::from(takes))]),
-                ..StartWorkflow::default()
-            };
-            let started = until("a workflow is started", FINISH, || async {
-                Ok(conductor.start_workflow(&start).await?)
-            });
-            let id = started.await;
-            drop(permit);
-            id.map(|id| (n, id, takes))
-        });
-    }
-    let mut started = vec![(String::new(), 0.0); starting.len()];
-    while let Some(one) = starting.join_next().await {
-        let (n, id, takes) = one??;
-        started[n] = (id, takes);
-    }
-    Ok(started)
-}
-
-/// Reads workflows, some at once, in their order.
-fn workflows<'a>(
-    conductor: &'a Client,
-    ids: impl IntoIterator<Item = &'a String>,
-    with_tasks: bool,
-) -> impl Stream<Item = Result<Workflow>> {
-    let reading = ids.into_iter().map(move |id| {
-        until("a workflow is read", FINISH, move || async move {
-            Ok(conductor.get_workflow(id, with_tasks).await?)
-        })
-    });
-    stream::iter(reading).buffered(AT_ONCE)
-}
-
-/// Waits until every workflow has ended, or for so long as that may take: what has not ended then
-/// is found when it is read.
-async fn finish(conductor: &Client, started: &[(String, f64)]) -> Result<()> {
-    let mut open: Vec<&String> = started.iter().map(|(id, _)| id).collect();
-    let end = Instant::now() + FINISH;
-    while !open.is_empty() && Instant::now() < end {
-        let read: Vec<Workflow> = workflows(conductor, open.iter().copied(), false)
-            .try_collect()
-            .await?;
-        let read = open.into_iter().zip(read);
-        let left = read.filter(|(_, workflow)| !workflow.status.is_terminal());
-        open = left.map(|(id, _)| id).collect();
-        sleep(Duration::from_millis(500)).await;
-    }
-    Ok(())
-}
-
-/// Lets the jobs arrive and the planned things go wrong, and reads what became of it all.
+/// Lets the jobs arrive and the planned things go wrong, and reads what became of it all. Where
+/// something fails, all else that has begun is awaited first, and no workflow goes on.
 pub async fn run(world: &World<'_>, script: Script) -> Result<Run> {
+    let load = Load::new(&world.stage.bed.conductor, &world.setting.name);
+    let load = Arc::new(load);
+    let run = measure(world, script, &load).await;
+    mended(run, load.abandon()).await
+}
+
+async fn measure(world: &World<'_>, script: Script, load: &Arc<Load>) -> Result<Run> {
     let (zero, begun) = (Instant::now(), now());
-    let conductor = world.stage.bed.conductor.clone();
-    let is_over = Arc::new(AtomicBool::new(script.planned.is_empty()));
-    let loading = tokio::spawn(start(
-        conductor.clone(),
-        world.setting.name.clone(),
-        script.jobs.clone(),
-        zero,
-        script.enough,
-        is_over.clone(),
-    ));
-    let is_finished = AtomicBool::new(false);
+    let course = Arc::new(Course::default());
+    let loading = tokio::spawn({
+        let (course, jobs) = (course.clone(), script.jobs.clone());
+        let arriving = load
+            .clone()
+            .arrive(jobs, zero, script.enough, course.clone());
+        async move { course.part(arriving).await }
+    });
     let working = async {
-        let worked = async {
-            let events = go_wrong(world, &script, zero, begun).await?;
-            is_over.store(true, Ordering::Relaxed);
-            let started = loading.await??;
-            finish(&conductor, &started).await?;
-            anyhow::Ok((events, started))
-        };
-        let worked = worked.await;
-        is_finished.store(true, Ordering::Relaxed);
-        worked
+        let events = go_wrong(world, &script, &course, zero, begun).await;
+        course.advance(Phase::Mended);
+        course.part(async { Ok(loading.await?) }).await;
+        course.part(load.finish(&course)).await;
+        course.advance(Phase::Over);
+        events
     };
-    let (worked, stuck) = tokio::join!(working, restart_where_stuck(world, &is_finished));
-    let (mut events, started) = worked?;
-    events.extend(stuck?);
+    let watching = course.part(restart_where_stuck(world, &course));
+    let (mut events, stuck) = tokio::join!(working, watching);
+    course.first_error()?;
+    events.extend(stuck.into_iter().flatten());
     world.settle(world.setting.replicas).await?;
     let mut account = Account {
         lease: f64::from(world.setting.lease),
@@ -188,7 +97,7 @@ pub async fn run(world: &World<'_>, script: Script) -> Result<Run> {
         events,
         stories: Vec::new(),
     };
-    tell(world, &started, &mut account).await?;
+    tell(world, load, &mut account).await?;
     let mut log = world.watch.log();
     since(begun, &mut account, &mut log);
     let (figures, wrong) = check(&account);
@@ -208,43 +117,45 @@ pub async fn run(world: &World<'_>, script: Script) -> Result<Run> {
 async fn go_wrong(
     world: &World<'_>,
     script: &Script,
+    course: &Course,
     zero: Instant,
     begun: f64,
-) -> Result<Vec<Event>> {
+) -> Vec<Event> {
     let seed = script.seed;
     let one = |(n, planned): (usize, &Planned)| {
         let Planned { at, kind } = *planned;
         async move {
-            sleep_until(zero + Duration::from_secs_f64(at)).await;
+            let turns = async {
+                sleep_until(zero + Duration::from_secs_f64(at)).await;
+                eprintln!("{at:6.1} s: {}", kind.name());
+                world.turns.take(kind).await
+            };
+            let Some(_turns) = course.unless_given_up(turns).await else {
+                return Ok(None);
+            };
             // Each has dice of its own, so that none depends on how quick another is.
             let mut dice = fastrand::Rng::with_seed(seed.wrapping_add(n as u64));
-            eprintln!("{at:6.1} s: {}", kind.name());
-            act(world, kind, &mut dice).await.context(kind.name())
+            let event = act(world, kind, &mut dice).await.context(kind.name())?;
+            let over = event.to - begun;
+            eprintln!("{over:6.1} s: {} is over", kind.name());
+            Ok(Some(event))
         }
     };
-    let planned = script.planned.iter().enumerate();
-    let mut going_wrong: FuturesUnordered<_> = planned.map(one).collect();
-    let mut events = Vec::new();
-    while let Some(event) = going_wrong.next().await {
-        let event = event?;
-        let over = event.to - begun;
-        eprintln!("{over:6.1} s: {} is over", event.kind.name());
-        events.push(event);
-    }
-    Ok(events)
+    course.all(script.planned.iter().enumerate().map(one)).await
 }
 
 /// What became of each task.
-async fn tell(world: &World<'_>, started: &[(String, f64)], account: &mut Account) -> Result<()> {
+async fn tell(world: &World<'_>, load: &Load, account: &mut Account) -> Result<()> {
     let mut executions = world.executions();
-    let ids = started.iter().map(|(id, _)| id);
-    let mut read = pin!(workflows(&world.stage.bed.conductor, ids, true));
-    for (_, takes) in started {
+    let started = load.started();
+    let ids = started.iter().map(|one| one.id.as_str());
+    let mut read = pin!(load.workflows(ids, true));
+    for one in &started {
         let workflow = read
             .try_next()
             .await?
             .context("fewer than were asked for")?;
-        let story = Story::of(&workflow, *takes, &mut executions);
+        let story = Story::of(&workflow, one.takes, &mut executions);
         account.stories.push(story);
     }
     Ok(())

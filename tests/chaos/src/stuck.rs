@@ -6,10 +6,7 @@
 //! here once in 31,330 tasks. No worker can do anything about it; who runs Conductor restarts it, and
 //! so do we, and say so.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::Result;
 use conductor_client::QueueName;
@@ -17,8 +14,9 @@ use live::clock::now;
 use tokio::time::sleep;
 
 use crate::{
+    act::restart_conductor,
+    course::{Course, Phase},
     kind::{Event, Kind},
-    process::script,
     world::World,
 };
 
@@ -51,11 +49,11 @@ impl Seen {
 }
 
 /// Restarts a server that stands still, until the run is over; each time as an event.
-pub async fn restart_where_stuck(world: &World<'_>, is_over: &AtomicBool) -> Result<Vec<Event>> {
+pub async fn restart_where_stuck(world: &World<'_>, course: &Course) -> Result<Vec<Event>> {
     let queue = QueueName::new(&world.setting.name, None);
     let mut seen = Seen::default();
     let mut events = Vec::new();
-    while !is_over.load(Ordering::Relaxed) {
+    while course.phase() < Phase::Over {
         sleep(TICK).await;
         // Nothing begins while the way to Conductor is broken on purpose.
         let Ok(_road) = world.turns.road.try_lock() else {
@@ -68,7 +66,7 @@ pub async fn restart_where_stuck(world: &World<'_>, is_over: &AtomicBool) -> Res
         let begun = world.ledger.begun();
         if let Some(from) = seen.stands_since(waiting, begun, now()) {
             eprintln!("Conductor hands out none of {waiting} tasks: it is restarted");
-            script("bed", &["restart", "TERM"]).await?;
+            restart_conductor("TERM").await?;
             seen = Seen::default();
             events.push(Event {
                 kind: Kind::QueueStuck,

@@ -26,12 +26,13 @@ use live::{
     watch::Watch,
 };
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
 use crate::{
     gate::{Gate, Keys},
+    process::script,
     retry::{again, until},
     setting::{Setting, Subject, Version},
+    turns::Turns,
 };
 
 /// The container that executes.
@@ -62,20 +63,9 @@ pub struct World<'a> {
     pub turns: Turns,
 }
 
-/// What can be broken by one thing at a time.
-#[derive(Debug, Default)]
-pub struct Turns {
-    /// The way to Conductor.
-    pub road: Mutex<()>,
-    /// The pods' template and their number: that is not lowered while they are replaced.
-    pub pods: Mutex<()>,
-    /// The cluster's own parts.
-    pub parts: Mutex<()>,
-}
-
 impl<'a> World<'a> {
-    /// Sets it up, and waits until every pod is ready.
-    pub async fn set_up(stage: &'a Stage, setting: Setting) -> Result<Self> {
+    /// Starts what stands around the pods. None is there yet.
+    pub async fn start(stage: &'a Stage, setting: Setting) -> Result<Self> {
         let namespace = setting.name.clone();
         let gate = Gate::start(stage.address, &stage.conductor).await?;
         gate.admit(Keys::numbered(1));
@@ -83,7 +73,7 @@ impl<'a> World<'a> {
         let proxy = Proxy::start_on(stage.address, &gate.base(), 1).await?;
         let ledger = Ledger::start(stage.address).await?;
         let watch = Watch::start(&stage.kube, &namespace);
-        let world = Self {
+        Ok(Self {
             stage,
             setting,
             proxy,
@@ -93,13 +83,16 @@ impl<'a> World<'a> {
             keys: AtomicU32::new(1),
             version: AtomicU32::new(1),
             turns: Turns::default(),
-        };
-        world.define().await?;
-        world.create_namespace().await?;
-        world.put_keys(&Keys::numbered(1)).await?;
-        world.create().await?;
-        world.settle(world.setting.replicas).await?;
-        Ok(world)
+        })
+    }
+
+    /// Sets the pods up, and waits until every one is ready.
+    pub async fn set_up(&self) -> Result<()> {
+        self.define().await?;
+        self.create_namespace().await?;
+        self.put_keys(&Keys::numbered(1)).await?;
+        self.create().await?;
+        self.settle(self.setting.replicas).await
     }
 
     /// A new one: one that was interrupted may have left it.
@@ -114,8 +107,10 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Removes the namespace and all that is in it, and waits until it is gone.
+    /// Removes the namespace and all that is in it, and waits until it is gone. A network that is
+    /// still cut is whole first: the operator has to see to its workers' end.
     pub async fn tear_down(&self) -> Result<()> {
+        script("cut", &["off"]).await?;
         let namespaces: Api<Namespace> = Api::all(self.stage.kube.clone());
         let name = &self.setting.name;
         // Workers first: their pods' deletion is nobody's but the Deployment's then.

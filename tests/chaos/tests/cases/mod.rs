@@ -5,6 +5,7 @@ use std::{env, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use chaos::{
     output,
+    retry::mended,
     run::{Run, Script, run},
     setting::{Setting, Subject},
     world::World,
@@ -94,14 +95,17 @@ pub(crate) fn worker(name: &str) -> Setting {
     }
 }
 
-/// Sets the world up, runs, keeps what was seen, and takes the world down.
+/// Sets the world up, runs, keeps what was seen, and takes the world down, whatever came of it: the
+/// next case is to find nothing of this one.
 pub(crate) fn whole(stage: &Stage, setting: Setting, script: Script) -> Result<Run> {
     eprintln!("CHAOS_SEED={} makes the same choices", script.seed);
     let whole = stage.bed.wait(async {
-        let world = World::set_up(stage, setting).await?;
-        let whole = run(&world, script).await?;
-        world.tear_down().await?;
-        anyhow::Ok(whole)
+        let world = World::start(stage, setting).await?;
+        let whole = async {
+            world.set_up().await?;
+            run(&world, script).await
+        };
+        mended(whole.await, world.tear_down()).await
     })?;
     output::keep(&whole)?;
     Ok(whole)
