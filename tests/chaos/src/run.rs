@@ -88,7 +88,7 @@ async fn measure(world: &World<'_>, script: Script, load: &Arc<Load>) -> Result<
     let watching = course.part(restart_where_stuck(world, &course));
     let (mut events, stuck) = tokio::join!(working, watching);
     course.first_error()?;
-    events.extend(stuck.into_iter().flatten());
+    events.extend(stuck.flatten());
     world.settle(world.setting.replicas).await?;
     let mut account = Account {
         lease: f64::from(world.setting.lease),
