@@ -414,6 +414,15 @@ pub struct Sent {
     pub refused: Option<Refused>,
 }
 
+impl Sent {
+    /// The Deployment as it was last applied, unless somebody has changed it since. That may have
+    /// been this operator, where the answer to what it sent was lost: what is read is better then.
+    pub fn last(&self, live: &LiveDeployment) -> Option<&Applied> {
+        let applied = self.applied.as_ref();
+        applied.filter(|sent| sent.uid == live.uid && sent.generation >= live.generation)
+    }
+}
+
 /// An object as it was applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {

@@ -27,7 +27,7 @@ enum Template {
     Same,
     /// It is another.
     Another,
-    /// After a restart nothing is known to have been sent.
+    /// After a restart nothing is known to have been sent, nor where something else is read.
     Unknown,
 }
 
@@ -37,8 +37,8 @@ impl Rollout {
         let Some(live) = &observed.deployment else {
             return Self::default();
         };
-        let sent = memory.deployment.applied.as_ref();
-        let later = sent.filter(|a| a.uid == live.uid && a.generation > live.generation);
+        let sent = memory.deployment.last(live);
+        let later = sent.filter(|sent| sent.generation > live.generation);
         Self {
             is_behind: live.observed_generation < live.generation || later.is_some(),
             template: match sent.map(|applied| &applied.object["spec"]["template"]) {

@@ -27,9 +27,7 @@ use self::well::Well;
 use super::{rollout::Rollout, scale::reading};
 use crate::{
     ROLLOUT_RESUMED, ROLLOUT_STALLED, ROLLOUT_STALLED_BY, TEMPLATE_HASH,
-    controller::observed::{
-        Applied, LiveDeployment, LivePod, Memory, Now, Observed, Sent, TroubleKind,
-    },
+    controller::observed::{LiveDeployment, LivePod, Memory, Now, Observed, Sent, TroubleKind},
     sampling::Round,
     worker::fingerprint,
 };
@@ -342,10 +340,7 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn of(live: &'a LiveDeployment, sent: &'a Sent) -> Self {
-        // What is read is later than that where somebody has changed it since. That may have been
-        // this operator too, where the answer to what it sent was lost.
-        let mine = |sent: &&Applied| sent.uid == live.uid && sent.generation >= live.generation;
-        let sent = sent.applied.as_ref().filter(mine);
+        let sent = sent.last(live);
         let later = sent.filter(|sent| sent.generation > live.generation);
         let written = |name: &str, live: &'a Option<String>| match sent {
             // A change of it alone makes no generation.

@@ -696,6 +696,17 @@ fn it_is_known_what_was_written_though_the_answer_was_lost() {
         world.mended(0);
         assert!(world.until_written(1, 1000).is_none(), "{fault:?}: once");
     }
+    // That it was rolled out: the old spec is not stopped for it.
+    let mut world = World::of_version_1(json!({}));
+    world.edit(version(2));
+    let plan = world.plan();
+    world.apply_unanswered(plan);
+    world.surge("2");
+    world.broken.insert("pod-92".to_owned());
+    world.edit(version(1));
+    let plan = world.tick(0, &[1; 4]);
+    assert_eq!((is_paused(&plan), plan.counts.stopped), (false, None));
+    assert_eq!(image(&plan), "greet:1");
     // That it is stopped.
     let mut world = World::rolling(json!({}));
     world.broken.insert("pod-92".to_owned());
