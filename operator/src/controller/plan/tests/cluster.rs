@@ -119,6 +119,8 @@ pub(super) struct Cluster {
     newest: u32,
     /// What each version is to have while the Deployment is paused.
     sets: Option<BTreeMap<u32, usize>>,
+    /// No pods were asked for since the last change of the version: there are none to be kept.
+    emptied: bool,
     /// Versions whose pods never count as available.
     never: BTreeSet<u32>,
     work: bool,
@@ -154,6 +156,7 @@ impl Cluster {
             applied: (0, 10),
             newest: 0,
             sets: None,
+            emptied: false,
             never: BTreeSet::new(),
             work: true,
             refuse_until: 0,
@@ -169,6 +172,12 @@ impl Cluster {
         };
         cluster.edit();
         cluster
+    }
+
+    fn roll_out(&mut self, version: u32) {
+        self.version = version;
+        self.emptied = false;
+        self.edit();
     }
 
     fn edit(&mut self) {
@@ -210,15 +219,13 @@ impl Cluster {
             }
             Event::Roll | Event::RollBad => {
                 self.versions += 1;
-                self.version = self.versions;
                 if matches!(event, Event::Roll) {
-                    self.good.push(self.version);
+                    self.good.push(self.versions);
                 }
-                self.edit();
+                self.roll_out(self.versions);
             }
             Event::RollBack => {
-                self.version = self.good.last().copied().unwrap_or_default();
-                self.edit();
+                self.roll_out(self.good.last().copied().unwrap_or_default());
             }
             Event::Refuse(seconds) => self.refuse_until = self.at + u64::from(seconds),
             Event::Lag(seconds) => self.lag = seconds.into(),
@@ -438,7 +445,7 @@ impl Cluster {
             let there: Vec<usize> = there.collect();
             let to_have = sets.get(&version).copied().unwrap_or_default();
             if there.len() > to_have {
-                if version != newest && wanted > 0 {
+                if version != newest && !self.emptied {
                     self.wrong
                         .push(format!("{}: an old pod goes, of {sets:?}", self.at));
                 }
@@ -629,6 +636,7 @@ impl Cluster {
             live.owner = Some("w".to_owned());
             live.take(&object);
             let spec = &object["spec"];
+            self.emptied |= spec["replicas"] == 0;
             let sidecar = &spec["template"]["spec"]["initContainers"][0];
             let version = sidecar["image"].as_str().unwrap().strip_prefix("sidecar:");
             self.applied = (
