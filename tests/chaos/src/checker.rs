@@ -9,19 +9,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use conductor_client::{TaskStatus, Workflow, WorkflowStatus};
-use live::{clock::seconds, ledger::Execution};
+use live::{clock::seconds, ledger::Execution, watch::Log};
 use serde::{Deserialize, Serialize};
 use simulator::nearest_rank;
 
-use crate::kind::{Event, Kind, May};
+use crate::kind::Event;
+
+mod excuse;
+mod recovery;
+mod silence;
+
+pub use recovery::Recovery;
 
 /// What is written down is late by less than this, in seconds: the ledger is told over HTTP, a
 /// process is killed before or after it is noted.
 const SLACK: f64 = 3.0;
-
-/// How much later than a lease's end Conductor may notice it, in seconds: as a rule at once, but
-/// it looks at a workflow again only every so often, and after a restart it has much to look at.
-const DETECTION: f64 = 60.0;
 
 /// Why a task is executed by two at once though nothing went wrong.
 pub const REPAIRED: &str = "queued again by Conductor while it was taken";
@@ -43,6 +45,14 @@ pub struct Attempt {
     pub reason: Option<String>,
     /// What the handlers say of it.
     pub executions: Vec<Execution>,
+}
+
+impl Attempt {
+    /// Which pod had it last.
+    fn last_pod(&self) -> Option<&String> {
+        let execution = self.executions.last();
+        execution.map(|e| &e.pod).or(self.pod.as_ref())
+    }
 }
 
 /// A workflow of one task.
@@ -115,7 +125,9 @@ pub struct Figures {
     pub tasks: usize,
     /// Executed once, by their first attempt.
     pub once: usize,
-    /// Tried or executed again, by the reason of each time.
+    /// Tried or executed again.
+    pub repeated: usize,
+    /// How often tasks were tried or executed again, by the reason of each time.
     pub again: BTreeMap<String, usize>,
     /// Not completed, or without an execution.
     pub lost: usize,
@@ -136,15 +148,10 @@ pub struct Figures {
     /// and the most.
     pub handed_back: (usize, [f64; 2]),
     /// Of the results that were there while Conductor restarted, the last one's lateness: how many
-    /// seconds after the server's return it had it.
+    /// seconds after the server's return it had it. Results that met the next outage do not count.
     pub after_return: Option<f64>,
-}
-
-/// A time for which Conductor heard nothing.
-struct Outage {
-    name: &'static str,
-    from: f64,
-    to: f64,
+    /// How soon tasks went on that were in flight in what was killed, by what that was.
+    pub recovery: BTreeMap<String, Recovery>,
 }
 
 /// What is known of a run.
@@ -152,6 +159,8 @@ struct Outage {
 pub struct Account {
     /// The task's lease in seconds.
     pub lease: f64,
+    /// The pods' grace period in seconds.
+    pub grace: f64,
     /// Tasks that are longer than the grace period may be handed back and executed again.
     pub hand_backs: bool,
     /// Tasks that Conductor has queued again by itself, by their ids: its sweeper takes a task that is
@@ -160,6 +169,8 @@ pub struct Account {
     pub repaired: BTreeSet<String>,
     /// What went wrong.
     pub events: Vec<Event>,
+    /// Pods and replicas.
+    pub log: Log,
     /// What became of the workflows.
     pub stories: Vec<Story>,
 }
@@ -190,6 +201,7 @@ pub fn check(account: &Account) -> (Figures, Vec<String>) {
                 wrong.push(format!("lost: {}", told(story)));
             }
             Fate::Again(reasons) => {
+                figures.repeated += 1;
                 for reason in reasons {
                     let Some(reason) = reason else {
                         wrong.push(format!("again without a reason: {}", told(story)));
@@ -205,6 +217,9 @@ pub fn check(account: &Account) -> (Figures, Vec<String>) {
     let ranks = [0.5, 1.0].map(|share| rank(&mut pauses, share));
     figures.handed_back = (pauses.len(), ranks);
     figures.after_return = account.after_return();
+    let (recovery, late) = account.recovery();
+    figures.recovery = recovery;
+    wrong.extend(late);
     (figures, wrong)
 }
 
@@ -221,12 +236,14 @@ fn after_done(story: &Story) -> usize {
     story.executions().filter(|e| e.began > first).count()
 }
 
-/// From each end of a call from outside to the next execution of the same attempt.
+/// From each end of a call from outside to the next execution of the same attempt. Who ends it and
+/// who begins tell the ledger each for himself, so that the next may be written down first.
 fn hand_backs(story: &Story) -> Vec<f64> {
     let pairs = story.attempts.iter().flat_map(|a| a.executions.windows(2));
     pairs
         .filter_map(|pair| Some(pair[1].began - pair[0].cut?))
-        .filter(|pause| *pause >= 0.0)
+        .filter(|pause| *pause >= -SLACK)
+        .map(|pause| pause.max(0.0))
         .collect()
 }
 
@@ -264,21 +281,6 @@ fn told(story: &Story) -> String {
 }
 
 impl Account {
-    fn after_return(&self) -> Option<f64> {
-        let restarts = |e: &&Event| e.kind == Kind::ConductorRestart;
-        let restarts = self.events.iter().filter(restarts);
-        let attempts = || self.stories.iter().flat_map(|s| &s.attempts);
-        let late = restarts.flat_map(|restart| {
-            attempts().filter_map(move |attempt| {
-                let done = attempt.executions.last()?.ended?;
-                // What was done just before may have been taken before.
-                let is_in = restart.from + SLACK <= done && done <= restart.to;
-                is_in.then_some(attempt.ended? - restart.to)
-            })
-        });
-        late.max_by(f64::total_cmp)
-    }
-
     /// What became of one workflow.
     pub fn fate(&self, story: &Story) -> Fate {
         let done = story.executions().any(|e| e.ended.is_some());
@@ -300,120 +302,6 @@ impl Account {
         } else {
             Fate::Again(reasons)
         }
-    }
-
-    /// The times for which Conductor heard nothing, or only for so short in between that leases
-    /// may not have been extended.
-    fn outages(&self) -> Vec<Outage> {
-        let events = self.events.iter().filter(|e| e.kind.may() == May::Strand);
-        let mut events: Vec<&Event> = events.collect();
-        events.sort_by(|a, b| a.from.total_cmp(&b.from));
-        let mut outages: Vec<Outage> = Vec::new();
-        for event in events {
-            match outages.last_mut() {
-                Some(last) if event.from <= last.to + self.lease / 3.0 + SLACK => {
-                    last.to = last.to.max(event.to);
-                }
-                _ => outages.push(Outage {
-                    name: event.kind.name(),
-                    from: event.from,
-                    to: event.to,
-                }),
-            }
-        }
-        outages
-    }
-
-    /// Why an attempt was not the last.
-    fn why_retried(&self, attempt: &Attempt) -> Option<String> {
-        let execution = attempt.executions.last();
-        let pod = execution.map(|e| &e.pod).or(attempt.pod.as_ref());
-        let from = attempt.started?;
-        let to = attempt.ended?;
-        let executed = !attempt.executions.is_empty();
-        let cause = |may: May, longest: f64| {
-            let mut events = self.events.iter().filter(|e| {
-                e.kind.may() == may
-                    && e.hits(pod.map(String::as_str))
-                    && e.from - SLACK <= to
-                    && from <= e.to + SLACK
-                    && to <= e.to + longest
-            });
-            events.next().map(|e| e.kind.name().to_owned())
-        };
-        let longest = self.lease + DETECTION;
-        let unheard = || {
-            let mut outages = self.outages().into_iter().filter(|outage| {
-                outage.from - SLACK <= to
-                    && from <= outage.to + SLACK
-                    && to <= outage.to + longest
-                    // A lease is extended from a third of it on: so much was left when it began.
-                    && outage.to - outage.from >= self.lease * 2.0 / 3.0 - SLACK
-            });
-            outages.next().map(|outage| outage.name.to_owned())
-        };
-        let unanswered = || {
-            // The answer to its poll may have been lost.
-            let mut events = self.events.iter().filter(|e| {
-                e.kind.may() == May::Strand && e.from - SLACK <= from && from <= e.to + SLACK
-            });
-            let lost = events.find(|e| to <= e.to + longest);
-            lost.filter(|_| !executed)
-                .map(|e| format!("{}, a poll's answer lost", e.kind.name()))
-        };
-        match attempt.status {
-            // Its lease ended: nobody kept it, or Conductor did not hear of it.
-            TaskStatus::TimedOut => cause(May::CutOff, longest)
-                .or_else(unanswered)
-                .or_else(unheard),
-            TaskStatus::Failed => {
-                // A version that fails every task executes nothing.
-                // The report of it may have to wait for Conductor.
-                let late = self.lease;
-                cause(May::CutOff, late).or_else(|| cause(May::Fail, late).filter(|_| !executed))
-            }
-            // Its lease ended while Conductor was away, and its result came when Conductor was about
-            // to find that out: a decision that had begun goes on from what it had read.
-            TaskStatus::Completed if to - from > self.lease => {
-                unheard().map(|why| format!("{why}, the end of the lease crossed the result"))
-            }
-            _ => None,
-        }
-    }
-
-    /// Why the same attempt was executed again.
-    fn why_again(
-        &self,
-        attempt: &Attempt,
-        first: &Execution,
-        second: &Execution,
-    ) -> Option<String> {
-        if first.ended.is_some() || first.cut.is_none_or(|cut| second.began < cut - SLACK) {
-            // It was done, or went on: delivered twice.
-            if self.repaired.contains(&attempt.task) {
-                return Some(REPAIRED.to_owned());
-            }
-            // A server that was ended may have forgotten that it had given it out.
-            let hit = |e: &&Event| {
-                matches!(e.kind, Kind::ConductorRestart | Kind::QueueStuck)
-                    && e.from - SLACK <= second.began
-                    && first.began <= e.to + SLACK
-            };
-            let lost = self.events.iter().find(hit);
-            return lost.map(|e| format!("{}, delivered twice", e.kind.name()));
-        }
-        let cut = first.cut.unwrap_or(second.began);
-        let killed = |e: &&Event| {
-            e.kind.may() == May::CutOff
-                && e.hits(Some(&first.pod))
-                && e.from - SLACK <= cut
-                && cut <= e.to + SLACK
-        };
-        if let Some(killed) = self.events.iter().find(killed) {
-            return Some(killed.kind.name().to_owned());
-        }
-        let handed_back = self.hand_backs && attempt.status == TaskStatus::Completed;
-        handed_back.then(|| "handed back at the end of the grace period".to_owned())
     }
 }
 

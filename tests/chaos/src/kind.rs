@@ -1,5 +1,6 @@
 //! What can go wrong, and what it may do to a task.
 
+use conductor_client::TaskStatus;
 use serde::{Deserialize, Serialize};
 
 /// A kind of trouble.
@@ -144,6 +145,31 @@ impl Kind {
             | Self::ConductorSilent
             | Self::NetworkCut
             | Self::QueueStuck => May::Strand,
+        }
+    }
+}
+
+impl Kind {
+    /// Whether Conductor itself does nothing meanwhile.
+    pub fn stops_conductor(self) -> bool {
+        matches!(self, Self::ConductorRestart | Self::QueueStuck)
+    }
+
+    /// Whether an answer of Conductor may be lost on its way. What meets requests before Conductor
+    /// does loses none: the answers to those that are with it pass.
+    pub fn loses_answers(self) -> bool {
+        self.stops_conductor() || self == Self::NetworkCut
+    }
+
+    /// How the attempts end that are in flight in what it kills; none: it kills nothing that has
+    /// any.
+    pub fn ends_attempts(self) -> Option<TaskStatus> {
+        match self {
+            // Nobody keeps their leases any more.
+            Self::SidecarKill => Some(TaskStatus::TimedOut),
+            // Their sidecar says so.
+            Self::HandlerKill | Self::HandlerOom => Some(TaskStatus::Failed),
+            _ => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
-use live::{clock::now, load::Job, watch::Log};
+use live::{clock::now, load::Job};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
@@ -33,8 +33,6 @@ pub struct Run {
     pub seconds: f64,
     /// What became of the tasks, and what went wrong.
     pub account: Account,
-    /// Pods and replicas.
-    pub log: Log,
     /// In numbers.
     pub figures: Figures,
     /// What may not be.
@@ -92,14 +90,15 @@ async fn measure(world: &World<'_>, script: Script, load: &Arc<Load>) -> Result<
     world.settle(world.setting.replicas).await?;
     let mut account = Account {
         lease: f64::from(world.setting.lease),
+        grace: f64::from(world.setting.grace),
         hand_backs: script.hand_backs,
         repaired: world.stage.bed.repaired()?,
         events,
+        log: world.watch.log(),
         stories: Vec::new(),
     };
     tell(world, load, &mut account).await?;
-    let mut log = world.watch.log();
-    since(begun, &mut account, &mut log);
+    since(begun, &mut account);
     let (figures, wrong) = check(&account);
     Ok(Run {
         name: script.name,
@@ -107,7 +106,6 @@ async fn measure(world: &World<'_>, script: Script, load: &Arc<Load>) -> Result<
         seed: script.seed,
         seconds: now() - begun,
         account,
-        log,
         figures,
         wrong,
     })
@@ -162,7 +160,7 @@ async fn tell(world: &World<'_>, load: &Load, account: &mut Account) -> Result<(
 }
 
 /// Times since 1970 become times since the run's beginning.
-fn since(zero: f64, account: &mut Account, log: &mut Log) {
+fn since(zero: f64, account: &mut Account) {
     let shift = |at: &mut Option<f64>| {
         if let Some(at) = at {
             *at -= zero;
@@ -185,5 +183,5 @@ fn since(zero: f64, account: &mut Account, log: &mut Log) {
             }
         }
     }
-    log.shift(-zero);
+    account.log.shift(-zero);
 }

@@ -1,6 +1,12 @@
 use cluster::repaired;
+use live::watch::PodSeen;
 
 use super::*;
+use crate::kind::Kind;
+
+mod again;
+mod leases;
+mod recovered;
 
 fn execution(pod: &str, began: f64, ended: Option<f64>, cut: Option<f64>) -> Execution {
     Execution {
@@ -38,9 +44,11 @@ fn story(attempts: Vec<Attempt>) -> Story {
 fn account(events: Vec<Event>) -> Account {
     Account {
         lease: 20.0,
+        grace: 30.0,
         hand_backs: false,
         repaired: BTreeSet::new(),
         events,
+        log: Log::default(),
         stories: vec![],
     }
 }
@@ -51,6 +59,16 @@ fn event(kind: Kind, pod: Option<&str>, from: f64, to: f64) -> Event {
         pods: pod.into_iter().map(str::to_owned).collect(),
         from,
         to,
+    }
+}
+
+fn leaving(pod: &str, at: f64) -> PodSeen {
+    PodSeen {
+        name: pod.to_owned(),
+        created: -1.0,
+        ready: Some(0.0),
+        leaving: Some(at),
+        gone: None,
     }
 }
 
@@ -95,16 +113,6 @@ fn a_retry_needs_something_that_hit_its_pod_meanwhile() {
     assert_eq!(fate(kill("a", 10.0)), unexplained, "earlier");
     let harmless = vec![event(Kind::Roll, None, 0.0, 100.0)];
     assert_eq!(fate(harmless), unexplained);
-    let away = |to| vec![event(Kind::ConductorRestart, None, 18.0, to)];
-    let stranded = Fate::Again(vec![Some("Conductor restarted".to_owned())]);
-    assert_eq!(fate(away(30.0)), stranded);
-    assert_eq!(fate(away(25.0)), unexplained, "its lease outlasts that");
-    let twice = vec![
-        event(Kind::ConductorErrors, None, 18.0, 24.0),
-        event(Kind::NetworkCut, None, 26.0, 30.0),
-    ];
-    let stranded = Fate::Again(vec![Some("Conductor answers 500".to_owned())]);
-    assert_eq!(fate(twice), stranded, "twice, with little in between");
 }
 
 #[test]
@@ -167,6 +175,8 @@ fn a_task_is_handed_back_only_where_it_may_be() {
     let mut account = account(vec![]);
     assert_eq!(account.fate(&told), Fate::Again(vec![None]));
     account.hand_backs = true;
+    assert_eq!(account.fate(&told), Fate::Again(vec![None]), "it stays");
+    account.log.pods = vec![leaving("a", 20.0)];
     let why = "handed back at the end of the grace period".to_owned();
     assert_eq!(account.fate(&told), Fate::Again(vec![Some(why)]));
     account.stories = vec![told];
@@ -220,7 +230,7 @@ fn an_execution_beside_another_is_not_a_hand_back() {
 
 #[test]
 fn figures_count_everything_once() {
-    let mut account = account(vec![event(Kind::HandlerKill, Some("a"), 20.0, 20.0)]);
+    let mut account = account(vec![event(Kind::SidecarKill, Some("a"), 20.0, 20.0)]);
     let mut lost = story(vec![]);
     lost.status = WorkflowStatus::Failed;
     account.stories = vec![
@@ -231,9 +241,10 @@ fn figures_count_everything_once() {
     ];
     let (figures, wrong) = check(&account);
     assert_eq!((figures.tasks, figures.once, figures.lost), (4, 1, 1));
+    assert_eq!(figures.repeated, 2, "one of them without a reason");
     assert_eq!((figures.retries, figures.timed_out), (2, 2));
     assert_eq!((figures.cut_off, figures.after_done), (2, 0));
-    assert_eq!(figures.again["handler killed"], 1);
+    assert_eq!(figures.again["sidecar killed"], 1);
     assert!(figures.beyond.iter().all(|b| (b - 1.0).abs() < 1e-9));
     assert_eq!(wrong.len(), 2, "{wrong:?}");
     assert!(wrong[0].starts_with("again without a reason: w of 2.0 s"));

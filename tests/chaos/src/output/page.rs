@@ -105,7 +105,6 @@ mod tests {
                 }],
                 ..Account::default()
             },
-            log: live::watch::Log::default(),
             figures: Figures {
                 tasks: 10,
                 once: 9,

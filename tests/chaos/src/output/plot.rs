@@ -33,7 +33,7 @@ pub fn draw(run: &Run, file: &Path) -> Result<()> {
     let mut events: Vec<&Event> = run.account.events.iter().collect();
     events.sort_by(|a, b| a.from.total_cmp(&b.from));
     // Those of an earlier run may have been there before this one began.
-    let pods = run.log.pods.iter();
+    let pods = run.account.log.pods.iter();
     let pods = pods.filter(|pod| pod.gone.is_none_or(|gone| gone > 0.0));
     let pods: Vec<Row> = pods.map(|pod| life(pod, run.seconds)).collect();
     let heights = [height(events.len()), height(pods.len())];
@@ -227,17 +227,17 @@ mod tests {
                     to: 3.0,
                 }],
                 stories: vec![story(1.0, Some(4.0)), story(2.0, None)],
+                log: Log {
+                    pods: vec![PodSeen {
+                        name: "pod-a".to_owned(),
+                        created: -2.0,
+                        ready: Some(1.0),
+                        leaving: None,
+                        gone: None,
+                    }],
+                    replicas: vec![],
+                },
                 ..Account::default()
-            },
-            log: Log {
-                pods: vec![PodSeen {
-                    name: "pod-a".to_owned(),
-                    created: -2.0,
-                    ready: Some(1.0),
-                    leaving: None,
-                    gone: None,
-                }],
-                replicas: vec![],
             },
             figures: Figures::default(),
             wrong: vec![],
