@@ -48,7 +48,7 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
     let from = now();
     let pods = match kind {
         Kind::Roll => roll(world, 0).await?,
-        Kind::SlowStart => roll(world, 15).await?,
+        Kind::SlowStart => roll(world, 10).await?,
         Kind::BrokenRoll => broken_roll(world).await?,
         Kind::ScaleStorm => scale_storm(world).await?,
         Kind::ScaleDown => scale_down(world, dice.u32(1..world.setting.replicas)).await?,

@@ -18,7 +18,7 @@ const SOON: f64 = 2.0;
 /// Pods are deleted while all that runs takes longer than the grace period leaves: everything is
 /// handed back and picked up at once, and no retry is used.
 pub(crate) fn longer(stage: &Stage, form: Form) -> Result<()> {
-    let (times, seconds) = if form.long { (10, 600.0) } else { (2, 90.0) };
+    let (times, seconds) = if form.long { (10, 600.0) } else { (2, 60.0) };
     let lengths = Lengths {
         least: 25.0,
         most: 60.0,

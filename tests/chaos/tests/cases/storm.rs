@@ -23,7 +23,7 @@ const CALM: f64 = 5.0;
 
 /// Each kind of trouble once in the short form, five times in the long one.
 pub(crate) fn storm(stage: &Stage, form: Form) -> Result<()> {
-    let (times, seconds) = if form.long { (5, 1500.0) } else { (1, 240.0) };
+    let (times, seconds) = if form.long { (5, 1500.0) } else { (1, 180.0) };
     // Whoever has to wait for his turn comes late, and is to find work all the same.
     let jobs = arrivals(form.seed, RATE, 4.0 * seconds, LENGTHS);
     let script = Script {
