@@ -89,15 +89,15 @@ impl Shutdown {
     /// the grace period from there, however late we hear of it. What begins it again changes
     /// nothing: the first counts.
     pub fn begin(&self) -> Limits {
-        let waiting = self.hooks().iter().min().copied();
-        let began = waiting.unwrap_or_else(Instant::now);
+        let called = self.hooks().iter().min().copied();
+        let since = called.unwrap_or_else(Instant::now);
         let mut begun = None;
         self.limits.send_if_modified(|limits| {
             let is_first = limits.is_none();
-            begun = Some(*limits.get_or_insert_with(|| Limits::new(began, self.grace)));
+            begun = Some(*limits.get_or_insert_with(|| Limits::new(since, self.grace)));
             is_first
         });
-        begun.unwrap_or_else(|| Limits::new(began, self.grace))
+        begun.unwrap_or_else(|| Limits::new(since, self.grace))
     }
 
     /// Whether it has begun.
