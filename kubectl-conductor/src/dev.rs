@@ -358,7 +358,7 @@ fn command(
             .join(" "));
     }
     bail!(
-        "how is the handler of {name} started on this machine? Write --command {name}='python handler.py', \
+        "how is the handler of {name} started on this machine? Write --command {name}='python3 handler.py', \
          or the annotation {COMMAND} in its manifest"
     )
 }

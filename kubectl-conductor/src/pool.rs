@@ -148,7 +148,7 @@ impl Pool {
             Some((times, how)) if times >= TRIES && !self.worked => bail!(
                 "the handler of {name} has ended {times} times, the last time with {how}, and was never ready; \
                  it is started by `{command}`: write a command that runs here and listens on $PORT, \
-                 such as --command {name}='python handler.py'",
+                 such as --command {name}='python3 handler.py'",
                 name = self.template.name,
                 command = self.template.command,
             ),

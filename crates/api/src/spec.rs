@@ -130,8 +130,9 @@ pub struct ConductorWorkerSpec {
 
     /// An ordinary pod template with the container that does the work. It is used as written;
     /// the operator adds its sidecar and a preStop hook that waits for running tasks.
-    /// `terminationGracePeriodSeconds` bounds that wait; absent, it is the longest
-    /// `tasks[].timeout`, or 600.
+    /// `terminationGracePeriodSeconds` bounds that wait; absent, it is what the longest
+    /// `tasks[].timeout` needs (10 s more, of one below 20 s half as much again, at least 15), or
+    /// 600.
     pub template: PodTemplate,
 }
 

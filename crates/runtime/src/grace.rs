@@ -23,6 +23,13 @@ pub fn end(grace: Duration) -> Duration {
     but_the_last(grace, Duration::from_millis(500), 20)
 }
 
+/// The shortest grace period, in whole seconds, of which tasks of this length have all that they
+/// need: [`drain`] of it is not shorter.
+pub fn for_tasks_of(longest: Duration) -> Duration {
+    let whole = longest + (longest / 2).min(Duration::from_secs(10));
+    Duration::from_secs(whole.as_secs() + u64::from(whole.subsec_nanos() > 0))
+}
+
 fn but_the_last(grace: Duration, longest: Duration, part: u32) -> Duration {
     grace.saturating_sub((grace / part).min(longest))
 }
@@ -30,6 +37,24 @@ fn but_the_last(grace: Duration, longest: Duration, part: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tasks_that_are_said_to_take_so_long_fit() {
+        for (longest, grace) in [
+            (0, 0),
+            (9_500, 15),
+            (10_000, 15),
+            (19_900, 30),
+            (20_000, 30),
+            (60_000, 70),
+            (3_600_001, 3_611),
+        ] {
+            let longest = Duration::from_millis(longest);
+            let whole = for_tasks_of(longest);
+            assert_eq!(whole, Duration::from_secs(grace));
+            assert!(drain(whole) >= longest, "{longest:?}");
+        }
+    }
 
     #[test]
     fn a_short_grace_period_has_shorter_parts() {

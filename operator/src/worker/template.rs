@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::PodTemplate;
+use runtime::grace;
 use serde_json::Value;
 
 use super::{
@@ -214,15 +215,7 @@ pub(super) fn parse_grace(template: &PodTemplate, tasks: &[Task]) -> Result<Dura
     if written.is_null() {
         let longest = tasks.iter().filter_map(|t| t.timeout).max();
         let least = Duration::from_secs(LEAST_GRACE.unsigned_abs());
-        // The template takes whole seconds.
-        return Ok(longest.map_or(GRACE, |d| {
-            (if d.subsec_nanos() == 0 {
-                d
-            } else {
-                Duration::from_secs(d.as_secs() + 1)
-            })
-            .max(least)
-        }));
+        return Ok(longest.map_or(GRACE, |longest| grace::for_tasks_of(longest).max(least)));
     }
     match written.as_i64() {
         Some(seconds) if seconds >= LEAST_GRACE => Ok(Duration::from_secs(seconds.unsigned_abs())),
