@@ -86,11 +86,13 @@ pub(crate) async fn run(options: Options) -> Result<bool> {
         "Conductor listens at {base}; Ctrl-C drains and ends"
     ));
 
-    let stop = CancellationToken::new();
-    let loaded = options
-        .load
-        .map(|l| tokio::spawn(load::run(client.clone(), to_start, l, stop.clone())));
+    let (stop, over) = (CancellationToken::new(), CancellationToken::new());
+    let loaded = options.load.map(|l| {
+        let load = load::run(client.clone(), to_start, l, stop.clone(), over.clone());
+        tokio::spawn(load)
+    });
     let loaded = tend(&client, &mut crews, loaded, options.tick, &stop).await?;
+    let most_replicas = crews.iter_mut().map(Crew::most).max().unwrap_or(0);
     for crew in &mut crews {
         crew.pool.leave();
     }
@@ -100,17 +102,35 @@ pub(crate) async fn run(options: Options) -> Result<bool> {
             () = runtime::shutdown_signal() => bail!("ended without waiting for running tasks"),
         }
     }
+    // Only now everything has ended that will.
+    over.cancel();
+    let summary = match loaded {
+        Loaded::None => None,
+        Loaded::Ended(summary) => Some(summary),
+        Loaded::Stopped(loading) => Some(loading.await??),
+    };
     conductor.stop().await;
-    match loaded {
-        None => Ok(true),
-        Some(summary) => {
-            println(&summary.text());
-            Ok(summary.is_success())
-        }
-    }
+    let Some(summary) = summary else {
+        return Ok(true);
+    };
+    let summary = Summary {
+        most_replicas,
+        ..summary
+    };
+    println(&summary.text());
+    Ok(summary.is_success())
 }
 
 type Loading = tokio::task::JoinHandle<Result<Summary>>;
+
+/// What became of the load.
+enum Loaded {
+    /// There was none.
+    None,
+    Ended(Summary),
+    /// It starts nothing any more; what it has started may go on.
+    Stopped(Loading),
+}
 
 /// Samples, decides and scales, tick by tick, until the load is done or Ctrl-C.
 async fn tend(
@@ -119,13 +139,12 @@ async fn tend(
     mut loading: Option<Loading>,
     tick: Duration,
     stop: &CancellationToken,
-) -> Result<Option<Summary>> {
+) -> Result<Loaded> {
     let started = Instant::now();
     let mut ticks = tokio::time::interval(tick);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // One future for all ticks: a signal that comes while none listens would be missed.
     let mut told = std::pin::pin!(runtime::shutdown_signal());
-    let most = |crews: &[Crew]| crews.iter().map(|c| c.most).max().unwrap_or(0);
     loop {
         tokio::select! {
             _ = ticks.tick() => {
@@ -135,16 +154,11 @@ async fn tend(
                     }
                 }
             }
-            summary = ended(&mut loading) => {
-                let summary = summary?;
-                return Ok(Some(Summary { most_replicas: most(crews), ..summary }));
-            }
+            summary = ended(&mut loading) => return Ok(Loaded::Ended(summary?)),
             () = &mut told => {
                 println("draining; Ctrl-C again ends at once");
                 stop.cancel();
-                let Some(loading) = loading else { return Ok(None) };
-                let summary = loading.await??;
-                return Ok(Some(Summary { most_replicas: most(crews), ..summary }));
+                return Ok(loading.map_or(Loaded::None, Loaded::Stopped));
             }
         }
     }
@@ -244,6 +258,13 @@ impl Crew {
         })
     }
 
+    /// Most pods that were ready at one time, as far as was looked, with this moment.
+    fn most(&mut self) -> u32 {
+        let ready = self.pool.look();
+        let ready = ready.iter().filter(|pod| pod.is_ready()).count();
+        self.most.max(u32::try_from(ready).unwrap_or(u32::MAX))
+    }
+
     /// One tick: sample, decide, scale. A line when there is something to say.
     async fn tick(&mut self, client: &Client, started: Instant) -> Result<Option<String>> {
         let sizes = client.queue_sizes(&self.queues).await.ok();
@@ -254,6 +275,9 @@ impl Crew {
             .collect();
         let pods = self.pool.look();
         self.pool.can_work()?;
+        for note in self.pool.silent() {
+            eprintln!("{note}");
+        }
         let (seen, done) = sample(self.replicas, &queues, &pods, &mut self.before);
         self.done += done;
         let decision = match &self.policy {

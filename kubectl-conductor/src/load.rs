@@ -17,12 +17,13 @@ pub(crate) struct LoadOptions {
 }
 
 /// Starts the workflows, waits for all of them, and says what became of them. When `stop`
-/// comes first, what was started until then counts.
+/// comes first, what was started until then counts, and is waited for until `over`.
 pub(crate) async fn run(
     client: Client,
     definitions: Vec<WorkflowDef>,
     options: LoadOptions,
     stop: CancellationToken,
+    over: CancellationToken,
 ) -> Result<Summary> {
     let started = Instant::now();
     let mut ids = Vec::with_capacity(options.count);
@@ -53,21 +54,21 @@ pub(crate) async fn run(
 
     let mut ended = Vec::with_capacity(ids.len());
     for id in &ids {
-        ended.push(wait_for(&client, id, &stop).await?);
+        ended.push(wait_for(&client, id, &over).await?);
     }
     Ok(summary(&ended, started.elapsed()))
 }
 
-/// Reads a workflow until it has ended, or for the last time once `stop` came.
-async fn wait_for(client: &Client, id: &str, stop: &CancellationToken) -> Result<Workflow> {
+/// Reads a workflow until it has ended, or for the last time once it is `over`.
+async fn wait_for(client: &Client, id: &str, over: &CancellationToken) -> Result<Workflow> {
     loop {
         let workflow = client.get_workflow(id, false).await?;
-        if workflow.status.is_terminal() || stop.is_cancelled() {
+        if workflow.status.is_terminal() || over.is_cancelled() {
             return Ok(client.get_workflow(id, true).await?);
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(100)) => (),
-            () = stop.cancelled() => (),
+            () = over.cancelled() => (),
         }
     }
 }
@@ -82,11 +83,10 @@ fn summary(workflows: &[Workflow], took: Duration) -> Summary {
     for w in workflows {
         if w.status == WorkflowStatus::Completed {
             summary.completed += 1;
+        } else if !w.status.is_terminal() {
+            summary.open += 1;
         } else {
-            let why = w
-                .reason_for_incompletion
-                .as_deref()
-                .unwrap_or("it had not ended");
+            let why = w.reason_for_incompletion.as_deref().unwrap_or("no reason");
             summary
                 .failed
                 .push(format!("{} is {:?}: {why}", w.workflow_id, w.status));

@@ -33,6 +33,9 @@ const RESTART: Duration = Duration::from_secs(1);
 /// A command whose handler ends so often, and never works, is not tried any more.
 const TRIES: u32 = 3;
 
+/// A handler that runs and is not ready after this long is told, once.
+const SILENT: Duration = Duration::from_secs(5);
+
 /// What every pod of a worker is made of.
 #[derive(Debug, Clone)]
 pub(crate) struct PodTemplate {
@@ -61,6 +64,8 @@ struct Pod {
     created: Instant,
     started_up: Option<Duration>,
     leaving: bool,
+    port: u16,
+    is_told: bool,
     sidecar: Arc<Sidecar>,
     ends: Arc<Ends>,
     life: JoinHandle<()>,
@@ -156,6 +161,27 @@ impl Pool {
         }
     }
 
+    /// Of each handler that runs and has not got ready for a while, once, what it does not do.
+    pub(crate) fn silent(&mut self) -> Vec<String> {
+        let is_silent = |pod: &&mut Pod| {
+            let is_new = pod.started_up.is_none() && !pod.leaving && !pod.is_told;
+            is_new && pod.created.elapsed() >= SILENT && pod.ends.get().0 == 0
+        };
+        let silent = self.pods.iter_mut().filter(is_silent);
+        let told = silent.map(|pod| {
+            pod.is_told = true;
+            format!(
+                "[{}-{}] not ready for {} s: its readiness probe, or a connection to port {port}, fails; \
+                 the handler is to listen on $PORT, which is {port} here",
+                self.template.name,
+                pod.id,
+                SILENT.as_secs(),
+                port = pod.port,
+            )
+        });
+        told.collect()
+    }
+
     /// No pod takes more work.
     pub(crate) fn leave(&mut self) {
         for pod in &mut self.pods {
@@ -199,6 +225,8 @@ impl Pod {
             created: Instant::now(),
             started_up: None,
             leaving: false,
+            port,
+            is_told: false,
             sidecar,
             ends,
             life,

@@ -50,8 +50,10 @@ pub(crate) struct Summary {
     pub(crate) started: usize,
     /// Workflows COMPLETED.
     pub(crate) completed: usize,
-    /// Workflows that ended otherwise, and why, for the first few.
+    /// Workflows that ended otherwise, and why.
     pub(crate) failed: Vec<String>,
+    /// Workflows that had not ended.
+    pub(crate) open: usize,
     /// Task executions beyond the first of a task.
     pub(crate) retries: u32,
     /// Every task's wait.
@@ -72,13 +74,17 @@ impl Summary {
     pub(crate) fn text(&self) -> String {
         let mut waits = self.waits.clone();
         waits.sort_by(f64::total_cmp);
+        let open = match self.open {
+            0 => String::new(),
+            n => format!("{n} not ended, "),
+        };
         let mut text = format!(
-            "{} workflows in {:.1} s: {} completed, {} failed, {} retries\n\
+            "{} workflows in {:.1} s: {} completed, {} failed, {open}{} retries\n\
              waits p50 {:.2} s, p95 {:.2} s, most {:.2} s; most replicas {}",
             self.started,
             self.seconds,
             self.completed,
-            self.started - self.completed,
+            self.failed.len(),
             self.retries,
             quantile(&waits, 50),
             quantile(&waits, 95),
@@ -125,6 +131,19 @@ mod tests {
             s.text().contains("99 completed, 1 failed")
                 && s.text().ends_with("failed: w-1 is FAILED: no name")
         );
+    }
+
+    #[test]
+    fn what_had_not_ended_has_not_failed() {
+        let s = Summary {
+            started: 3,
+            completed: 2,
+            open: 1,
+            ..Summary::default()
+        };
+        assert!(!s.is_success());
+        let said = "3 workflows in 0.0 s: 2 completed, 0 failed, 1 not ended, 0 retries\n";
+        assert!(s.text().starts_with(said), "{}", s.text());
     }
 
     #[test]

@@ -20,6 +20,13 @@ pub(crate) struct Seen {
     pub(crate) stats: Stats,
 }
 
+impl Seen {
+    /// It takes work, or could.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.leaving && self.started_up.is_some()
+    }
+}
+
 /// What the pods' counters were at the sample before.
 #[derive(Debug, Default)]
 pub(crate) struct Before(HashMap<u64, Stats>);
