@@ -421,6 +421,12 @@ impl Sent {
         let applied = self.applied.as_ref();
         applied.filter(|sent| sent.uid == live.uid && sent.generation >= live.generation)
     }
+
+    /// The same where what is read is from before that.
+    pub fn unread(&self, live: &LiveDeployment) -> Option<&Applied> {
+        let last = self.last(live);
+        last.filter(|sent| sent.generation > live.generation)
+    }
 }
 
 /// An object as it was applied.

@@ -38,9 +38,9 @@ impl Rollout {
             return Self::default();
         };
         let sent = memory.deployment.last(live);
-        let later = sent.filter(|sent| sent.generation > live.generation);
+        let unread = memory.deployment.unread(live);
         Self {
-            is_behind: live.observed_generation < live.generation || later.is_some(),
+            is_behind: live.observed_generation < live.generation || unread.is_some(),
             template: match sent.map(|applied| &applied.object["spec"]["template"]) {
                 Some(sent) if *sent == object["spec"]["template"] => Template::Same,
                 Some(_) => Template::Another,

@@ -49,12 +49,9 @@ pub(super) fn is_stale(age_seconds: f64, tick: Duration, rounds: u32) -> bool {
 pub(super) fn current(observed: &Observed, memory: &Memory) -> Option<u32> {
     let live = observed.deployment.as_ref()?;
     // What was read may be older than what was sent.
-    match &memory.deployment.applied {
-        Some(applied) if applied.uid == live.uid && applied.generation > live.generation => {
-            let sent = applied.object["spec"]["replicas"].as_u64()?;
-            u32::try_from(sent).ok()
-        }
-        _ => Some(live.wanted),
+    match memory.deployment.unread(live) {
+        Some(sent) => u32::try_from(sent.object["spec"]["replicas"].as_u64()?).ok(),
+        None => Some(live.wanted),
     }
 }
 

@@ -340,14 +340,13 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn of(live: &'a LiveDeployment, sent: &'a Sent) -> Self {
-        let sent = sent.last(live);
-        let later = sent.filter(|sent| sent.generation > live.generation);
+        let (sent, unread) = (sent.last(live), sent.unread(live));
         let written = |name: &str, live: &'a Option<String>| match sent {
             // A change of it alone makes no generation.
             Some(sent) => sent.object["metadata"]["annotations"][name].as_str(),
             None => live.as_deref(),
         };
-        let paused = match later {
+        let paused = match unread {
             Some(sent) => sent.object["spec"]["paused"] == true,
             None => live.paused,
         };

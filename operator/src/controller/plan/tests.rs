@@ -437,6 +437,16 @@ impl World {
         self.observed.round = None;
     }
 
+    /// It is written, and nobody here hears of it.
+    fn apply_unanswered(&mut self, plan: Plan) {
+        let deployment = plan.memory.deployment.clone();
+        self.apply(Plan {
+            write_status: false,
+            ..plan
+        });
+        self.observed.memory.deployment = deployment;
+    }
+
     fn budgets(&mut self) -> &mut Vec<LiveBudget> {
         self.observed.budgets.as_mut().unwrap()
     }

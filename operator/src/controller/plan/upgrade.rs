@@ -313,10 +313,8 @@ fn is_without_pods(observed: &Observed, memory: &Memory) -> bool {
 
 /// Its controller has taken up what was sent last, and pods of one template are there alone.
 fn is_settled(live: &LiveDeployment, memory: &Memory) -> bool {
-    let sent = memory.deployment.applied.as_ref();
-    let sent = sent.filter(|sent| sent.uid == live.uid);
     live.observed_generation >= live.generation
-        && sent.is_none_or(|sent| sent.generation <= live.generation)
+        && memory.deployment.unread(live).is_none()
         && live.updated >= live.replicas
 }
 

@@ -125,16 +125,6 @@ impl World {
         None
     }
 
-    /// It is written, and nobody here hears of it.
-    fn apply_unanswered(&mut self, plan: Plan) {
-        let deployment = plan.memory.deployment.clone();
-        self.apply(Plan {
-            write_status: false,
-            ..plan
-        });
-        self.observed.memory.deployment = deployment;
-    }
-
     /// The operator ends, and another process begins.
     fn restart(&mut self) {
         self.observed.memory = Memory::default();

@@ -447,12 +447,7 @@ fn an_upgrade_whose_answer_was_lost_goes_on() {
     step(&mut world);
     world.observed.turn = Turn::Now;
     let plan = world.plan();
-    let sent = plan.memory.deployment.clone();
-    world.apply(Plan {
-        write_status: false,
-        ..plan
-    });
-    world.observed.memory.deployment = sent;
+    world.apply_unanswered(plan);
     world.live().updated = 0;
     world.seconds += 5;
     for _ in 0..3 {
