@@ -40,7 +40,7 @@ pub(crate) fn sample(
     before: &mut Before,
 ) -> (Sample, u64) {
     let staying: Vec<&Seen> = pods.iter().filter(|p| !p.leaving).collect();
-    let ready: Vec<&&Seen> = staying.iter().filter(|p| p.started_up.is_some()).collect();
+    let ready: Vec<&Seen> = pods.iter().filter(|p| p.is_ready()).collect();
     let starting = staying.iter().filter(|p| p.started_up.is_none());
     let mut sample = Sample {
         current,
@@ -82,7 +82,7 @@ pub(crate) fn sample(
                 task.leaving += count(now.in_flight);
             } else {
                 task.running += count(now.in_flight);
-                task.idle_slot |= now.idle && pod.started_up.is_some();
+                task.idle_slot |= now.idle && pod.is_ready();
             }
         }
     }
