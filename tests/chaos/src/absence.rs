@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     process::script,
     retry::{again, mended, until},
-    world::World,
+    world::{World, address},
 };
 
 /// A cordon's time to live, and time to see it.
@@ -66,11 +66,8 @@ impl Does {
 /// tasks take some again when that was not renewed for its time to live, and none goes meanwhile.
 pub async fn without(world: &World<'_>, part: Part) -> Result<()> {
     for _ in 0..TIMES {
-        let was_away = mended(scale_down_without(world, part).await, async {
-            world.scale(world.setting.replicas).await?;
-            world.settle(world.setting.replicas).await
-        });
-        if was_away.await? {
+        let was_away = scale_down_without(world, part).await;
+        if mended(was_away, world.as_many_as_before()).await? {
             return Ok(());
         }
         eprintln!("no pod was cordoned any more when it had gone: once more");
@@ -153,8 +150,7 @@ async fn look(pods: &[Pod]) -> Result<Vec<Does>> {
         .build()?;
     let mut all = Vec::new();
     for pod in pods {
-        let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref());
-        let ip = ip.context("a pod that runs has no address")?;
+        let ip = address(pod)?;
         let answer = http.get(format!("http://{ip}:2112/stats")).send().await;
         all.push(match answer {
             Ok(answer) => answer.json().await.map_or(Does::Nothing, |s| Does::of(&s)),

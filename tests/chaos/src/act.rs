@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use faults::fault::{Fault, On};
 use kube::{
     ResourceExt as _,
@@ -20,7 +20,7 @@ use crate::{
     retry::{again, mended, until},
     setting::Version,
     victim::{hit, pods_of},
-    world::{HANDLER, World},
+    world::{HANDLER, World, address},
 };
 
 /// The sidecar's container.
@@ -168,7 +168,7 @@ async fn scale_storm(world: &World<'_>) -> Result<Vec<String>> {
         }
         Ok(())
     };
-    mended(storm.await, as_many_as_before(world)).await?;
+    mended(storm.await, world.as_many_as_before()).await?;
     Ok(vec![])
 }
 
@@ -178,13 +178,8 @@ async fn scale_down(world: &World<'_>, fewer: u32) -> Result<Vec<String>> {
         world.scale(fewer).await?;
         world.settle(fewer).await
     };
-    mended(down.await, as_many_as_before(world)).await?;
+    mended(down.await, world.as_many_as_before()).await?;
     Ok(vec![])
-}
-
-async fn as_many_as_before(world: &World<'_>) -> Result<()> {
-    world.scale(world.setting.replicas).await?;
-    world.settle(world.setting.replicas).await
 }
 
 /// Ends Conductor with a signal and starts it again with what it knew.
@@ -227,8 +222,7 @@ async fn swell(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String
     let http = reqwest::Client::builder().no_proxy().build()?;
     let what = "a handler is killed for its memory";
     let pod = hit(world, dice, what, async |pod| {
-        let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref());
-        let ip = ip.context("a pod that runs has no address")?;
+        let ip = address(pod)?;
         let call = http.post(format!("http://{ip}:8080/swell")).send();
         match tokio::time::timeout(Duration::from_secs(30), call).await {
             // Not one that could not be called at all.

@@ -334,6 +334,12 @@ impl<'a> World<'a> {
         Ok(of_it.map(ReplicaSet::name_any).collect())
     }
 
+    /// Asks for the setting's pods again, and waits until they are there alone.
+    pub async fn as_many_as_before(&self) -> Result<()> {
+        self.scale(self.setting.replicas).await?;
+        self.settle(self.setting.replicas).await
+    }
+
     /// Waits until so many pods are ready, all of one template, and no others are there.
     pub async fn settle(&self, replicas: u32) -> Result<()> {
         let what = format!("{replicas} pods are ready and no others are there");
@@ -415,4 +421,14 @@ fn is_version<'a>(env: impl IntoIterator<Item = &'a EnvVar>, version: u32) -> bo
     let number = Some(version.to_string());
     env.into_iter()
         .any(|e| e.name == "VERSION" && e.value == number)
+}
+
+/// Where a pod that runs can be called.
+///
+/// # Errors
+/// Where it has no address.
+pub fn address(pod: &Pod) -> Result<&str> {
+    let status = pod.status.as_ref();
+    let ip = status.and_then(|status| status.pod_ip.as_deref());
+    ip.context("a pod that runs has no address")
 }
