@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future, pending},
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -67,6 +67,8 @@ pub fn report_patience(lease: Duration) -> Duration {
 #[derive(Debug, Default)]
 pub struct Air {
     one: Mutex<()>,
+    /// An extension was sent of whose answer nothing was heard.
+    unanswered: AtomicBool,
     /// How many reports wait for their turn.
     waiting: AtomicUsize,
     /// Told of each that begins to wait.
@@ -74,6 +76,16 @@ pub struct Air {
 }
 
 impl Air {
+    /// Whether an extension may still be on its way, of which nobody here waits for the answer. It
+    /// lies in a socket of a server that is slow or starts, and crosses a report that comes then.
+    pub fn may_cross(&self) -> bool {
+        self.unanswered.load(Ordering::SeqCst)
+    }
+
+    fn note_unanswered(&self) {
+        self.unanswered.store(true, Ordering::SeqCst);
+    }
+
     /// For a report, until dropped. An extension that is in the air gives way soon.
     pub async fn for_report(&self) -> MutexGuard<'_, ()> {
         if let Ok(one) = self.one.try_lock() {
@@ -244,6 +256,9 @@ impl Keeper<'_> {
             Some(Ok(())) => None,
             Some(Err(error)) => {
                 tracing::warn!(task, workflow, failures, %error, "the lease was not extended");
+                if error.status().is_none() {
+                    air.note_unanswered();
+                }
                 Some((error.kind(), error.status()))
             }
             None => {
@@ -253,6 +268,7 @@ impl Keeper<'_> {
                     failures,
                     "the lease was not extended in time"
                 );
+                air.note_unanswered();
                 Some((Kind::Retryable { after: None }, None))
             }
         };

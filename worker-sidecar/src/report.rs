@@ -25,7 +25,7 @@ use again::Tried;
 use crate::{
     gate::Gate,
     lease::Air,
-    letter::{Failure, HANGS, Letter, Next, next, patience, patience_to_ask},
+    letter::{CROSSES, Failure, HANGS, Letter, Next, next, patience, patience_to_ask},
     log_lines::LogLines,
     metrics::{Request, TaskMetrics},
     result::Report,
@@ -52,6 +52,12 @@ pub struct Reporter {
     /// The server knows no update-v2.
     no_v2: AtomicBool,
     log_lines: LogLines,
+}
+
+/// Whether an extension may cross this and undo it. One that hands a task back is not sent twice: it
+/// would take the task from whoever has it by then.
+fn may_be_undone(report: &Report, air: &Air) -> bool {
+    air.may_cross() && !report.goes_back()
 }
 
 /// The answer to a report that asked for the next task.
@@ -89,7 +95,7 @@ impl Reporter {
         hold: &mut Option<H>,
     ) -> Sent {
         on_time(&mut report);
-        let (mut kept, mut cut) = (None, None);
+        let (mut kept, mut cut, mut is_taken) = (None, None, false);
         let was_sent = !self.gate.is_away();
         let mut timeouts = 0;
         if was_sent {
@@ -108,6 +114,7 @@ impl Reporter {
                 }
             };
             match sent {
+                Ok(Ok(())) if may_be_undone(&report, air) => is_taken = true,
                 Ok(Ok(())) => {
                     if let Some(kept) = kept {
                         kept.remove().await;
@@ -131,6 +138,11 @@ impl Reporter {
         if let Some(cut) = cut {
             letter.was_cut(cut.probe);
         }
+        letter.is_taken = is_taken;
+        if is_taken {
+            self.gate.open();
+            Box::pin(tokio::time::sleep(CROSSES)).await;
+        }
         Box::pin(self.deliver(letter, air, metrics, hold)).await
     }
 
@@ -143,6 +155,9 @@ impl Reporter {
         metrics: &TaskMetrics,
         hold: &mut Option<H>,
     ) -> Sent {
+        if may_be_undone(&report, air) {
+            return Box::pin(self.send(report, air, metrics, hold)).await;
+        }
         let asked = async {
             let began = Instant::now();
             let asked = self.client.update_task_v2(&report.update).await;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{Reporter, Sent, failure, hung::Cut, ids, on_time, warn};
 use crate::{
     lease::Air,
-    letter::{Failure, HANGS, Letter, Next, patience},
+    letter::{CROSSES, Failure, HANGS, Letter, Next, patience},
     metrics::TaskMetrics,
     result::Report,
     spool::Kept,
@@ -88,6 +88,12 @@ impl Reporter {
                 if is_probe && probed.elapsed() < HANGS {
                     self.gate.presence().came_back(probed);
                 }
+                let is_first = !std::mem::replace(&mut letter.is_taken, true);
+                if is_first && !is_hand_back && air.may_cross() {
+                    drop(report);
+                    tokio::time::sleep(CROSSES).await;
+                    return Tried::Failed;
+                }
                 letter.remove().await;
                 return Tried::Taken(Box::new(report));
             }
@@ -104,6 +110,11 @@ impl Reporter {
             self.gate.shut(after, fastrand::f64());
         }
         drop(pass);
+        if letter.is_taken && matches!(next, Next::Instead | Next::GiveUp) {
+            // It has been taken, and the task may be gone with its workflow.
+            letter.remove().await;
+            return Tried::Taken(Box::new(report));
+        }
         match next {
             Next::Away(_) => warn(&report, &error),
             Next::Again(pause) => {

@@ -193,6 +193,49 @@ async fn a_result_that_takes_longer_than_an_attempt_may_is_delivered() -> Result
     running.end().await
 }
 
+/// What nobody waits for any more may still lie in a socket of a server that is starting. It reads
+/// the task with the result not yet in it, and writes it back whole: the result is undone, and its
+/// lease ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_a_lost_extension_may_undo_is_sent_once_more() -> Result<()> {
+    for is_lost in [true, false] {
+        let handler = Handler::start(|_| {
+            let reply = Reply::output(json!({"is": "done"}));
+            reply.after(Duration::from_millis(2500))
+        })
+        .await?;
+        let server = Scripted::start(vec![task("i", 3)], |_| Says::Taken).await?;
+        if is_lost {
+            server.lose_extensions();
+        }
+        let running = Running::start(server.config(handler.port())?)?;
+        let reports = if is_lost { 2 } else { 1 };
+        eventually("taken", 2 * SOON, async || {
+            // The one that asks for the next task is answered with nothing here, and is followed up.
+            let (sent, held) = (
+                server.sent("tasks").len(),
+                running.sidecar.stats().in_flight,
+            );
+            if sent == reports && held == 0 {
+                return Ok(());
+            }
+            Err(format!("sent {sent} times, {held} in work"))
+        })
+        .await?;
+        running.end().await?;
+        let sent = server.sent("tasks");
+        ensure!(sent.len() == reports, "{sent:?}");
+        for report in &sent {
+            ensure!(report.body["status"] == "COMPLETED", "{report:?}");
+            ensure!(
+                report.body["outputData"] == json!({"is": "done"}),
+                "{report:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// A handler whose first task has more log lines than a report takes, and what it was called for.
 async fn talkative() -> Result<Handler> {
     Handler::start(|call| {

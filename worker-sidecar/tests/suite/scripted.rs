@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +48,7 @@ type Script = dyn Fn(&Sent) -> Says + Send + Sync;
 struct Inner {
     tasks: Mutex<VecDeque<Value>>,
     sent: Mutex<Vec<Sent>>,
+    loses_extensions: AtomicBool,
     script: Box<Script>,
 }
 
@@ -70,6 +74,7 @@ impl Scripted {
         let inner = Arc::new(Inner {
             tasks: Mutex::new(tasks.into()),
             sent: Mutex::default(),
+            loses_extensions: AtomicBool::new(false),
             script: Box::new(script),
         });
         let router = Router::new().fallback(answer).with_state(inner.clone());
@@ -90,6 +95,11 @@ impl Scripted {
         config.handler = HandlerConfig::new(handler);
         config.grace = Duration::from_secs(9);
         Ok(config)
+    }
+
+    /// No extension is answered any more.
+    pub(crate) fn lose_extensions(&self) {
+        self.inner.loses_extensions.store(true, Ordering::SeqCst);
     }
 
     /// What has been sent to this path.
@@ -132,6 +142,9 @@ async fn answer(State(inner): State<Arc<Inner>>, request: Request) -> Response {
         .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into());
     let id = body["taskId"].as_str().unwrap_or_default().to_owned();
     if body["extendLease"] == true {
+        if inner.loses_extensions.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         return id.into_response();
     }
     let sent = Sent {
