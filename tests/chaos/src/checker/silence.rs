@@ -1,5 +1,7 @@
 //! For how long Conductor heard nothing of an attempt, and when its lease may have ended for that.
 
+use live::ledger::Execution;
+
 use super::{Account, Attempt, SLACK};
 use crate::kind::{Event, Kind, May};
 
@@ -67,10 +69,16 @@ pub(super) fn in_flight(attempt: &Attempt, kill: &Event) -> bool {
     let Some(started) = attempt.started.filter(|_| is_hit) else {
         return false;
     };
+    // A handler that stands still begins what it was given when it goes on: who gave it may have
+    // been killed by then.
+    let given = |execution: &Execution| match kill.kind {
+        Kind::SidecarKill => started,
+        _ => execution.began,
+    };
     // The next may begin soon after: the container is started again at once.
     let began_before = match attempt.executions.last() {
-        Some(execution) if execution.ended.is_some() => execution.began <= kill.to,
-        Some(execution) => execution.began <= kill.to + SLACK,
+        Some(execution) if execution.ended.is_some() => given(execution) <= kill.to,
+        Some(execution) => given(execution) <= kill.to + SLACK,
         // A poll in the air brings its task to nobody.
         None if kill.kind == Kind::SidecarKill => started <= kill.to + POLL + SLACK,
         None => started <= kill.to + SLACK,
