@@ -19,7 +19,7 @@ use crate::{
     process::{script, signal},
     retry::{again, mended, until},
     setting::Version,
-    victim::{hit, pods_of},
+    victim::{Whom, hit, pods_of},
     world::{HANDLER, World, address},
 };
 
@@ -55,7 +55,7 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
         Kind::ScaleToOne => scale_down(world, 1).await?,
         Kind::DeletePod => {
             let how = DeleteParams::default();
-            let pod = hit(world, dice, "a pod is deleted", async |pod| {
+            let pod = hit(world, Whom::Any, dice, "a pod is deleted", async |pod| {
                 world.pods().delete(&pod.name_any(), &how).await?;
                 Ok(())
             });
@@ -64,7 +64,7 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
         // By the same call as `kubectl drain`, again while a budget forbids it.
         Kind::Evict => {
             let how = EvictParams::default();
-            let pod = hit(world, dice, "a pod is evicted", async |pod| {
+            let pod = hit(world, Whom::Any, dice, "a pod is evicted", async |pod| {
                 world.pods().evict(&pod.name_any(), &how).await?;
                 Ok(())
             });
@@ -72,8 +72,8 @@ pub async fn act(world: &World<'_>, kind: Kind, dice: &mut fastrand::Rng) -> Res
         }
         Kind::KubeletRestart => part(world, "kubelet").await?,
         Kind::ApiServerRestart => part(world, "kube-apiserver").await?,
-        Kind::SidecarKill => kill(world, SIDECAR, dice).await?,
-        Kind::HandlerKill => kill(world, HANDLER, dice).await?,
+        Kind::SidecarKill => kill(world, SIDECAR, Whom::Any, dice).await?,
+        Kind::HandlerKill => kill(world, HANDLER, Whom::Proven, dice).await?,
         Kind::HandlerOom => swell(world, dice).await?,
         Kind::HandlerHang => hang(world, dice).await?,
         Kind::ConductorRestart => {
@@ -208,9 +208,14 @@ async fn part(world: &World<'_>, name: &str) -> Result<Vec<String>> {
 }
 
 /// Kills a container of some pod by -9.
-async fn kill(world: &World<'_>, container: &str, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
+async fn kill(
+    world: &World<'_>,
+    container: &str,
+    whom: Whom,
+    dice: &mut fastrand::Rng,
+) -> Result<Vec<String>> {
     let what = "a container is killed";
-    let pod = hit(world, dice, what, async |pod| {
+    let pod = hit(world, whom, dice, what, async |pod| {
         signal(pod, container, Signal::KILL)
     });
     Ok(vec![pod.await?.name_any()])
@@ -221,7 +226,7 @@ async fn swell(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String
     // Nothing else ends the call.
     let http = reqwest::Client::builder().no_proxy().build()?;
     let what = "a handler is killed for its memory";
-    let pod = hit(world, dice, what, async |pod| {
+    let pod = hit(world, Whom::Proven, dice, what, async |pod| {
         let ip = address(pod)?;
         let call = http.post(format!("http://{ip}:8080/swell")).send();
         match tokio::time::timeout(Duration::from_secs(30), call).await {
@@ -236,7 +241,7 @@ async fn swell(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String
 /// Stops a handler's process and lets it go on.
 async fn hang(world: &World<'_>, dice: &mut fastrand::Rng) -> Result<Vec<String>> {
     let what = "a handler stands still";
-    let pod = hit(world, dice, what, async |pod| {
+    let pod = hit(world, Whom::Any, dice, what, async |pod| {
         signal(pod, HANDLER, Signal::STOP)
     });
     let pod = pod.await?;

@@ -1,20 +1,37 @@
 //! Whom it hits. What hits nobody's work proves nothing, so a pod is chosen that has some.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ContainerStatus, Pod},
+};
 use kube::ResourceExt as _;
 use live::{ledger::Execution, watch::Log};
 
-use crate::{retry::again, world::World};
+use crate::{
+    retry::again,
+    world::{World, version_of},
+};
 
 /// A container's start is known to the second.
 const SECOND: f64 = 1.0;
+
+/// Which pods may be hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// Any.
+    Any,
+    /// None of a version that is being rolled out: one that fails all tasks of a pod at once is
+    /// taken for one that does not work, and its rollout is stopped for minutes.
+    Proven,
+}
 
 /// Does something to a pod that is ready and has executions under way, chosen by the dice, again
 /// while there is none or it does not work; the pod. A pod of a version that fails every task
 /// executes nothing, and is none of them.
 pub async fn hit(
     world: &World<'_>,
+    whom: Whom,
     dice: &mut fastrand::Rng,
     what: &str,
     strike: impl AsyncFn(&Pod) -> Result<()>,
@@ -23,7 +40,11 @@ pub async fn hit(
     again(what, || {
         let n = dice.usize(..);
         async move {
-            let pods = world.running().await?;
+            let mut pods = world.running().await?;
+            if whom == Whom::Proven {
+                let deployment = world.live_deployment().await?;
+                pods.retain(|pod| !is_new(pod, &deployment));
+            }
             // Looked up last: the blow follows at once.
             let mut pods = at_work(pods, &world.ledger.under_way());
             ensure!(
@@ -48,6 +69,17 @@ fn at_work(pods: Vec<Pod>, under_way: &[Execution]) -> Vec<Pod> {
         is_ready(pod) && its.any(|e| since.is_some_and(|since| e.began >= since + SECOND))
     };
     pods.into_iter().filter(is_at_work).collect()
+}
+
+/// Whether a pod is of a version that is being rolled out.
+fn is_new(pod: &Pod, deployment: &Deployment) -> bool {
+    let status = deployment.status.clone().unwrap_or_default();
+    let is_all = status.observed_generation == deployment.metadata.generation
+        && status.updated_replicas == status.replicas
+        && status.unavailable_replicas.unwrap_or_default() == 0;
+    let template = deployment.spec.as_ref().map(|spec| &spec.template);
+    let wanted = template.and_then(|template| template.spec.as_ref());
+    !is_all && version_of(pod.spec.as_ref()) == version_of(wanted)
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -138,6 +170,39 @@ mod tests {
         let later = [execution("again", 31.0)];
         assert_eq!(names(at_work(pods(), &later)), ["again"]);
         assert!(at_work(pods(), &[]).is_empty());
+    }
+
+    #[test]
+    fn the_pods_of_a_rollout_are_new_until_it_is_over() {
+        let containers = |version: u32| json!([{"name": "handler", "env": [{"name": "VERSION", "value": version.to_string()}]}]);
+        let pod = |version| -> Pod {
+            serde_json::from_value(json!({"spec": {"containers": containers(version)}})).unwrap()
+        };
+        let deployment = |seen: i64, updated: u32, unavailable: u32| -> Deployment {
+            let deployment = json!({
+                "metadata": {"generation": 7},
+                "spec": {
+                    "selector": {},
+                    "template": {"spec": {"containers": containers(2)}},
+                },
+                "status": {
+                    "observedGeneration": seen,
+                    "replicas": 4,
+                    "updatedReplicas": updated,
+                    "unavailableReplicas": unavailable,
+                },
+            });
+            serde_json::from_value(deployment).unwrap()
+        };
+        for goes_on in [
+            deployment(6, 4, 0),
+            deployment(7, 3, 0),
+            deployment(7, 4, 1),
+        ] {
+            assert!(is_new(&pod(2), &goes_on), "{goes_on:?}");
+            assert!(!is_new(&pod(1), &goes_on), "{goes_on:?}");
+        }
+        assert!(!is_new(&pod(2), &deployment(7, 4, 0)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use conductor_client::TaskDef;
 use faults::proxy::Proxy;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{EnvVar, Namespace, Pod, Secret},
+    core::v1::{Namespace, Pod, PodSpec, Secret},
 };
 use kube::{
     Api, ResourceExt as _,
@@ -328,8 +328,7 @@ impl<'a> World<'a> {
         let of_it = all.items.iter().filter(|set| {
             let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
             let spec = template.and_then(|template| template.spec.as_ref());
-            let containers = spec.into_iter().flat_map(|spec| &spec.containers);
-            is_version(containers.flat_map(|c| c.env.iter().flatten()), version)
+            version_of(spec) == Some(version)
         });
         Ok(of_it.map(ReplicaSet::name_any).collect())
     }
@@ -366,9 +365,14 @@ impl<'a> World<'a> {
         .await
     }
 
+    /// The Deployment as it is.
+    pub async fn live_deployment(&self) -> Result<Deployment> {
+        Ok(self.deployments().get(&self.setting.name).await?)
+    }
+
     /// The Deployment, where so many pods are all there is, but for those that end.
     async fn as_asked(&self, replicas: u32) -> Result<Deployment> {
-        let deployment = self.deployments().get(&self.setting.name).await?;
+        let deployment = self.live_deployment().await?;
         let wanted = i32::try_from(replicas)?;
         let status = deployment.status.clone().unwrap_or_default();
         let is_seen = status.observed_generation == deployment.metadata.generation;
@@ -412,15 +416,15 @@ impl<'a> World<'a> {
 /// Whether a Deployment's template is of the version.
 fn runs(deployment: &Deployment, version: u32) -> bool {
     let template = deployment.spec.as_ref().map(|spec| &spec.template);
-    let spec = template.and_then(|t| t.spec.as_ref());
-    let containers = spec.into_iter().flat_map(|spec| &spec.containers);
-    is_version(containers.flat_map(|c| c.env.iter().flatten()), version)
+    version_of(template.and_then(|template| template.spec.as_ref())) == Some(version)
 }
 
-fn is_version<'a>(env: impl IntoIterator<Item = &'a EnvVar>, version: u32) -> bool {
-    let number = Some(version.to_string());
-    env.into_iter()
-        .any(|e| e.name == "VERSION" && e.value == number)
+/// The version that a pod or a template is of.
+pub fn version_of(spec: Option<&PodSpec>) -> Option<u32> {
+    let containers = spec.into_iter().flat_map(|spec| &spec.containers);
+    let mut env = containers.flat_map(|container| container.env.iter().flatten());
+    let version = env.find(|e| e.name == "VERSION")?;
+    version.value.as_ref()?.parse().ok()
 }
 
 /// Where a pod that runs can be called.
