@@ -9,19 +9,20 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use worker_sidecar::config::{Config, HandlerConfig, TaskConfig};
 
-use crate::setup::{LONG_GRACE, Running, SHORT_GRACE, SOON, Setup};
+use crate::{
+    program::sidecar,
+    setup::{LONG_GRACE, Running, SHORT_GRACE, SOON, Setup},
+};
 
 /// The program, working for this setup.
 fn program(setup: &Setup) -> Result<Child> {
-    let child = Command::new(env!("CARGO_BIN_EXE_worker-sidecar"))
-        .env_clear()
+    let child = sidecar()
         .env("CONDUCTOR_SERVER_URL", setup.server.base())
         .env("CONDUCTOR_TASKS", json!([{"name": setup.task}]).to_string())
         .env("CONDUCTOR_WORKER_ID", "program")
         .env("HANDLER_PORT", setup.handler.port().to_string())
         .env("LISTEN", "127.0.0.1:0")
         .stderr(Stdio::inherit())
-        .kill_on_drop(true)
         .spawn()?;
     Ok(child)
 }
