@@ -164,8 +164,11 @@ impl Keeper {
                     .as_ref()
                     .map_or(0, |f| f.times)
                     .saturating_add(1);
-                let pause = token::pause_or_later(times, error.kind(), fastrand::f64());
-                tracing::warn!(server = %base, %error, times, ?pause, "no token; tried again after a pause");
+                let pause = token::pause_or_later(times, &error, fastrand::f64());
+                // Once a second would be too often for a log.
+                if times.is_power_of_two() {
+                    tracing::warn!(server = %base, %error, times, ?pause, "no token; tried again after a pause");
+                }
                 let until = now + pause;
                 self.next = Some(until);
                 self.failed = Some(Failed {

@@ -119,12 +119,16 @@ pub(crate) fn refresh_after(lifetime: Option<Duration>, random: f64) -> Duration
 }
 
 /// The pause after so many failures, at least 1: by `random` from half to all of it, and no
-/// sooner than the server asks for, but for more than a minute.
-pub(crate) fn pause_or_later(failures: u32, kind: Kind, random: f64) -> Duration {
-    let asked = match kind {
+/// sooner than the server asks for, but for more than a minute. Pauses grow where somebody has to
+/// mend something; a server that is away is there again at any moment, and results wait for that.
+pub(crate) fn pause_or_later(failures: u32, error: &Error, random: f64) -> Duration {
+    let asked = match error.kind() {
         Kind::Retryable { after } => after.unwrap_or_default(),
         _ => Duration::ZERO,
     };
+    let is_away = matches!(error.kind(), Kind::Retryable { .. })
+        && error.status().is_none_or(|status| status >= 500);
+    let failures = if is_away { 1 } else { failures };
     pause(failures, random).max(asked.min(LONGEST_PAUSE))
 }
 
@@ -157,6 +161,8 @@ impl Strikes {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::{StatusCode, header::HeaderMap};
+
     use super::*;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
@@ -214,12 +220,34 @@ mod tests {
             assert_eq!(pause(failures, 1.0), S(seconds));
         }
         assert_eq!(pause(1, 0.0), Duration::from_millis(500));
-        let asked = |seconds| Kind::Retryable {
-            after: Some(S(seconds)),
-        };
-        assert_eq!(pause_or_later(1, asked(7), 1.0), S(7));
-        assert_eq!(pause_or_later(1, asked(u64::MAX), 1.0), S(60));
-        assert_eq!(pause_or_later(3, asked(1), 1.0), S(4));
-        assert_eq!(pause_or_later(1, Kind::Unauthorized, 1.0), S(1));
+    }
+
+    /// What the server answers, and after how many seconds it wants to be asked again.
+    fn answered(status: u16, after: Option<u64>) -> Error {
+        let mut headers = HeaderMap::new();
+        if let Some(after) = after {
+            headers.insert("retry-after", after.into());
+        }
+        let status = StatusCode::from_u16(status).unwrap();
+        Error::answered("token", status, &headers, b"")
+    }
+
+    #[test]
+    fn the_server_may_ask_for_a_longer_pause() {
+        let asked = |seconds| answered(429, Some(seconds));
+        assert_eq!(pause_or_later(1, &asked(7), 1.0), S(7));
+        assert_eq!(pause_or_later(1, &asked(u64::MAX), 1.0), S(60));
+        assert_eq!(pause_or_later(3, &asked(1), 1.0), S(4));
+        assert_eq!(pause_or_later(3, &answered(503, Some(30)), 1.0), S(30));
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_asked_within_every_second() {
+        for status in [500, 502, 503] {
+            assert_eq!(pause_or_later(9, &answered(status, None), 1.0), S(1));
+        }
+        for status in [401, 403, 404] {
+            assert_eq!(pause_or_later(3, &answered(status, None), 1.0), S(4));
+        }
     }
 }
