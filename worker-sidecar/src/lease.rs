@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     future::{Future, pending},
     pin::Pin,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Mutex as Lock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,13 +65,29 @@ pub fn report_patience(lease: Duration) -> Duration {
     (lease / 8).clamp(Duration::from_secs(2), Duration::from_secs(10))
 }
 
+/// How soon a server that answers is done with what had come to it before, as a rule: seen are 1 to
+/// 6 s of one that starts, of which most are over when it answers at all.
+pub const CROSSES: Duration = Duration::from_secs(3);
+
+/// A task's request that was given up without an answer may lie in a socket of a server that is slow
+/// or starts, and be executed beside one that comes later.
+#[derive(Debug, Clone, Copy, Default)]
+enum GivenUp {
+    /// There is none.
+    #[default]
+    None,
+    /// There is one, and none has been answered since.
+    Lies,
+    /// The first that came after it was answered then.
+    Answered(Instant),
+}
+
 /// Of a task's reports and extensions one is in the air at a time: the server reads the task
 /// and writes it back, and an extension that crosses a report could undo it.
 #[derive(Debug, Default)]
 pub struct Air {
     one: Mutex<()>,
-    /// An extension was sent of whose answer nothing was heard.
-    unanswered: AtomicBool,
+    given_up: Lock<GivenUp>,
     /// How many reports wait for their turn.
     waiting: AtomicUsize,
     /// Told of each that begins to wait.
@@ -76,14 +95,29 @@ pub struct Air {
 }
 
 impl Air {
-    /// Whether an extension may still be on its way, of which nobody here waits for the answer. It
-    /// lies in a socket of a server that is slow or starts, and crosses a report that comes then.
-    pub fn may_cross(&self) -> bool {
-        self.unanswered.load(Ordering::SeqCst)
+    /// Whether a request that nobody here waits for may cross one that is answered now, and undo it.
+    pub fn may_cross(&self, now: Instant) -> bool {
+        match *self.lock() {
+            GivenUp::None => false,
+            GivenUp::Lies => true,
+            GivenUp::Answered(at) => now < at + CROSSES,
+        }
     }
 
-    fn note_unanswered(&self) {
-        self.unanswered.store(true, Ordering::SeqCst);
+    /// A request was given up that the server may still get, or be at.
+    pub fn gave_up(&self) {
+        *self.lock() = GivenUp::Lies;
+    }
+
+    fn answered(&self, now: Instant) {
+        let mut given_up = self.lock();
+        if let GivenUp::Lies = *given_up {
+            *given_up = GivenUp::Answered(now);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, GivenUp> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For a report, until dropped. An extension that is in the air gives way soon.
@@ -253,11 +287,14 @@ impl Keeper<'_> {
         let began = Instant::now();
         let extend = self.client.extend_lease(workflow, task, self.worker_id);
         let failure = match air.extend(schedule.patience(), extend).await {
-            Some(Ok(())) => None,
+            Some(Ok(())) => {
+                air.answered(Instant::now());
+                None
+            }
             Some(Err(error)) => {
                 tracing::warn!(task, workflow, failures, %error, "the lease was not extended");
-                if error.status().is_none() {
-                    air.note_unanswered();
+                if error.may_be_under_way() {
+                    air.gave_up();
                 }
                 Some((error.kind(), error.status()))
             }
@@ -268,7 +305,7 @@ impl Keeper<'_> {
                     failures,
                     "the lease was not extended in time"
                 );
-                air.note_unanswered();
+                air.gave_up();
                 Some((Kind::Retryable { after: None }, None))
             }
         };
@@ -338,6 +375,21 @@ mod tests {
             let is = is_given_up(status, holder, "me");
             assert_eq!(is, given_up, "{status:?} {holder:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_may_cross_until_a_while_after_the_next_answer() {
+        let (air, now) = (Air::default(), Instant::now());
+        air.answered(now);
+        assert!(!air.may_cross(now), "nothing was given up");
+        air.gave_up();
+        assert!(air.may_cross(now + 1000 * CROSSES), "it may lie for long");
+        air.answered(now);
+        air.answered(now + CROSSES / 2);
+        assert!(air.may_cross(now + CROSSES / 2));
+        assert!(!air.may_cross(now + CROSSES));
+        air.gave_up();
+        assert!(air.may_cross(now + CROSSES), "another");
     }
 
     #[test]

@@ -137,11 +137,6 @@ enum Refused {
     HandBack,
 }
 
-/// How long after a result was taken it is sent once more, where an extension may have crossed it:
-/// one that lay in a socket of a server that was starting is done by then. It reads the task before
-/// the result is written, and writes it back after that, so that the result is undone.
-pub(crate) const CROSSES: Duration = Duration::from_secs(3);
-
 /// A report on its way.
 #[derive(Debug, Default)]
 pub(crate) struct Letter {
@@ -150,8 +145,6 @@ pub(crate) struct Letter {
     pub(crate) kept: Option<Kept>,
     /// It may have reached the server before.
     pub(crate) was_sent: bool,
-    /// The server has taken it, and gets it once more.
-    pub(crate) is_taken: bool,
     /// How many attempts have taken all the time they may.
     pub(crate) timeouts: u32,
     /// How many attempts were cut short, since the server answers others.

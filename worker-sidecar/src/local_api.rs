@@ -364,10 +364,11 @@ impl Local {
         };
         // Its lease is not extended meanwhile.
         let patience = report_patience(task.lease);
-        match timeout(patience, self.of_held(&task, ends, forward)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(no_answer(&format_args!("not within {patience:?}"), task_id)),
-        }
+        let answer = timeout(patience, self.of_held(&task, ends, forward)).await;
+        answer.unwrap_or_else(|_| {
+            task.air.gave_up();
+            Err(no_answer(&format_args!("not within {patience:?}"), task_id))
+        })
     }
 
     /// Passes an update of a held task on, in its turn.

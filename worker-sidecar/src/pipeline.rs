@@ -187,6 +187,8 @@ impl Sidecar {
             metrics: &metrics,
         };
         let (air, gone) = (Air::default(), watch::Sender::new(false));
+        // Its last extension may have been in the air when the process ended.
+        air.gave_up();
         tokio::select! {
             _ = self.reporter.send_left(kept, &air, &metrics) => {}
             never = keeper.keep(&lease, &gone, &air) => match never {},

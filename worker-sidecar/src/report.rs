@@ -6,6 +6,7 @@
 
 mod again;
 mod hung;
+mod undone;
 
 use std::{
     pin::Pin,
@@ -21,11 +22,12 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use again::Tried;
+use undone::Undone;
 
 use crate::{
     gate::Gate,
     lease::Air,
-    letter::{CROSSES, Failure, HANGS, Letter, Next, next, patience, patience_to_ask},
+    letter::{Failure, HANGS, Letter, Next, next, patience, patience_to_ask},
     log_lines::LogLines,
     metrics::{Request, TaskMetrics},
     result::Report,
@@ -52,12 +54,7 @@ pub struct Reporter {
     /// The server knows no update-v2.
     no_v2: AtomicBool,
     log_lines: LogLines,
-}
-
-/// Whether an extension may cross this and undo it. One that hands a task back is not sent twice: it
-/// would take the task from whoever has it by then.
-fn may_be_undone(report: &Report, air: &Air) -> bool {
-    air.may_cross() && !report.goes_back()
+    undone: Undone,
 }
 
 /// The answer to a report that asked for the next task.
@@ -73,6 +70,7 @@ impl Reporter {
         shutdown: Shutdown,
     ) -> Self {
         Self {
+            undone: Undone::new(client.clone(), gate.clone(), work.clone(), shutdown.clone()),
             log_lines: LogLines::new(client.clone(), work, shutdown),
             client,
             gate,
@@ -95,7 +93,7 @@ impl Reporter {
         hold: &mut Option<H>,
     ) -> Sent {
         on_time(&mut report);
-        let (mut kept, mut cut, mut is_taken) = (None, None, false);
+        let (mut kept, mut cut) = (None, None);
         let was_sent = !self.gate.is_away();
         let mut timeouts = 0;
         if was_sent {
@@ -114,12 +112,8 @@ impl Reporter {
                 }
             };
             match sent {
-                Ok(Ok(())) if may_be_undone(&report, air) => is_taken = true,
                 Ok(Ok(())) => {
-                    if let Some(kept) = kept {
-                        kept.remove().await;
-                    }
-                    self.taken(&report, metrics).await;
+                    self.taken(&report, kept, air, metrics).await;
                     return Sent::Accepted(None);
                 }
                 Ok(Err(error)) => self.failed_first(&report, &error),
@@ -138,11 +132,6 @@ impl Reporter {
         if let Some(cut) = cut {
             letter.was_cut(cut.probe);
         }
-        letter.is_taken = is_taken;
-        if is_taken {
-            self.gate.open();
-            Box::pin(tokio::time::sleep(CROSSES)).await;
-        }
         Box::pin(self.deliver(letter, air, metrics, hold)).await
     }
 
@@ -155,9 +144,6 @@ impl Reporter {
         metrics: &TaskMetrics,
         hold: &mut Option<H>,
     ) -> Sent {
-        if may_be_undone(&report, air) {
-            return Box::pin(self.send(report, air, metrics, hold)).await;
-        }
         let asked = async {
             let began = Instant::now();
             let asked = self.client.update_task_v2(&report.update).await;
@@ -171,7 +157,7 @@ impl Reporter {
         };
         match in_time {
             Ok(Ok(task)) => {
-                self.taken(&report, metrics).await;
+                self.taken(&report, None, air, metrics).await;
                 Sent::Accepted(task.map(Box::new))
             }
             Ok(Err(error)) if matches!(error.status(), Some(404 | 405)) => {
@@ -201,6 +187,8 @@ impl Reporter {
         metrics: &TaskMetrics,
         hold: &mut Option<H>,
     ) -> Sent {
+        // It has no turn any more.
+        air.gave_up();
         let kept = self.keep(report, metrics).await;
         if kept.is_some() {
             hold.take();
@@ -225,8 +213,7 @@ impl Reporter {
             };
             let sent = match tried {
                 Err(next) => {
-                    letter.remove().await;
-                    self.taken(report, metrics).await;
+                    self.taken(report, letter.kept.take(), air, metrics).await;
                     return Sent::Accepted(next.map(Box::new));
                 }
                 Ok(Tried::Failed) => {
@@ -247,10 +234,20 @@ impl Reporter {
         }
     }
 
-    async fn taken(&self, report: &Report, metrics: &TaskMetrics) {
+    async fn taken(&self, report: &Report, kept: Option<Kept>, air: &Air, metrics: &TaskMetrics) {
         self.gate.open();
+        Box::pin(self.forget(report, kept, air, metrics)).await;
         if !report.more_logs.is_empty() {
             Box::pin(self.log_lines.send(report, metrics)).await;
+        }
+    }
+
+    /// One that was taken is not kept any more, once it is sure that it stays so.
+    async fn forget(&self, report: &Report, kept: Option<Kept>, air: &Air, metrics: &TaskMetrics) {
+        if air.may_cross(Instant::now()) && !report.goes_back() {
+            self.undone.watch(report, kept, metrics);
+        } else if let Some(kept) = kept {
+            kept.remove().await;
         }
     }
 

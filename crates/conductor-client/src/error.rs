@@ -51,6 +51,7 @@ pub struct Error {
     status: Option<u16>,
     doubtful: bool,
     token_refused: bool,
+    under_way: bool,
     message: String,
 }
 
@@ -82,6 +83,12 @@ impl Error {
         self.token_refused
     }
 
+    /// Whether the server may still get the call, or be at it: nobody answered after a connection
+    /// was made, or a gateway answered in its place (408, 502, 503, 504).
+    pub fn may_be_under_way(&self) -> bool {
+        self.under_way
+    }
+
     /// The failure of what had to come before this call.
     pub(crate) fn before(self, call: &'static str) -> Self {
         let message = format!("no token: {}", self.message);
@@ -91,6 +98,7 @@ impl Error {
             // Whatever it says, it is not about this call.
             doubtful: false,
             token_refused: true,
+            under_way: false,
             ..self
         }
     }
@@ -130,6 +138,7 @@ impl Error {
             status: None,
             doubtful: false,
             token_refused: false,
+            under_way: false,
             message,
         }
     }
@@ -161,6 +170,7 @@ impl Error {
             status: None,
             doubtful: false,
             token_refused: false,
+            under_way: !error.is_connect(),
             message,
         }
     }
@@ -178,6 +188,7 @@ impl Error {
             status: Some(status.as_u16()),
             doubtful: true,
             token_refused: false,
+            under_way: false,
             message: format!(
                 "answered {}, but not by Conductor: {start:?}",
                 status.as_u16()
@@ -226,6 +237,7 @@ impl Error {
                 ),
                 _ => false,
             },
+            under_way: matches!(status.as_u16(), 408 | 502..=504),
             message: format!("{status}: {}", said.message),
         }
     }
@@ -359,6 +371,35 @@ mod tests {
                 "{status} {body}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_gateway_answers_may_be_under_way() {
+        for status in [408, 502, 503, 504] {
+            assert!(answered(status, "").may_be_under_way(), "{status}");
+        }
+        let own = r#"{"message":"no","retryable":false}"#;
+        for status in [400, 401, 404, 429, 500] {
+            assert!(!answered(status, own).may_be_under_way(), "{status}");
+        }
+        let token = answered(504, "").before("update_task");
+        assert!(!token.may_be_under_way(), "it was never sent");
+    }
+
+    #[tokio::test]
+    async fn only_what_had_a_connection_may_be_under_way() {
+        runtime::install_tls_provider();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", nobody.local_addr().unwrap());
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let call = async || {
+            let call = http.get(&url).timeout(Duration::from_millis(200));
+            Error::transport("update_task", &call.send().await.unwrap_err())
+        };
+        // It takes connections, and answers nothing.
+        assert!(call().await.may_be_under_way());
+        drop(nobody);
+        assert!(!call().await.may_be_under_way());
     }
 
     #[test]

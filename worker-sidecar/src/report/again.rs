@@ -1,12 +1,12 @@
 //! What follows the first attempt.
 
-use conductor_client::Error;
+use conductor_client::{Client, Error};
 use tokio::time::Instant;
 
 use super::{Reporter, Sent, failure, hung::Cut, ids, on_time, warn};
 use crate::{
     lease::Air,
-    letter::{CROSSES, Failure, HANGS, Letter, Next, patience},
+    letter::{Failure, HANGS, Letter, Next, patience},
     metrics::TaskMetrics,
     result::Report,
     spool::Kept,
@@ -88,13 +88,11 @@ impl Reporter {
                 if is_probe && probed.elapsed() < HANGS {
                     self.gate.presence().came_back(probed);
                 }
-                let is_first = !std::mem::replace(&mut letter.is_taken, true);
-                if is_first && !is_hand_back && air.may_cross() {
-                    drop(report);
-                    tokio::time::sleep(CROSSES).await;
-                    return Tried::Failed;
+                if is_hand_back {
+                    letter.remove().await;
+                } else {
+                    self.forget(&report, letter.kept.take(), air, metrics).await;
                 }
-                letter.remove().await;
                 return Tried::Taken(Box::new(report));
             }
             Err(Cut { probe }) => {
@@ -110,11 +108,6 @@ impl Reporter {
             self.gate.shut(after, fastrand::f64());
         }
         drop(pass);
-        if letter.is_taken && matches!(next, Next::Instead | Next::GiveUp) {
-            // It has been taken, and the task may be gone with its workflow.
-            letter.remove().await;
-            return Tried::Taken(Box::new(report));
-        }
         match next {
             Next::Away(_) => warn(&report, &error),
             Next::Again(pause) => {
@@ -139,22 +132,12 @@ impl Reporter {
     /// Whether a hand-back need not be sent again: the server has taken it, or has given the
     /// task to somebody else. A repetition would take the task away from them.
     async fn is_settled(&self, report: &Report, metrics: &TaskMetrics) -> Result<bool, Error> {
-        let (id, workflow) = ids(report);
-        let began = Instant::now();
-        let looked = self
-            .client
-            .get_task_within(id, patience(report.lease_length(), 0, 0))
-            .await;
-        metrics.looked(began.elapsed(), failure(&looked));
-        let task = looked?;
-        let open = report.is_open(&task);
+        let open = is_open(&self.client, report, metrics).await?;
         if !open {
-            let (status, holder) = (task.status(), task.worker_id());
+            let (task, workflow) = ids(report);
             tracing::info!(
-                task = id,
+                task,
                 workflow,
-                ?status,
-                holder,
                 "the task is no longer held here; its hand-back is not sent again"
             );
         }
@@ -178,6 +161,32 @@ impl Reporter {
             hold.take();
         }
     }
+}
+
+/// Whether the server still waits for the result of the delivery that a report is about.
+pub(super) async fn is_open(
+    client: &Client,
+    report: &Report,
+    metrics: &TaskMetrics,
+) -> Result<bool, Error> {
+    let began = Instant::now();
+    let looked = client
+        .get_task_within(
+            &report.update.task_id,
+            patience(report.lease_length(), 0, 0),
+        )
+        .await;
+    metrics.looked(began.elapsed(), failure(&looked));
+    let task = looked?;
+    let open = report.is_open(&task);
+    tracing::debug!(
+        task = report.update.task_id,
+        status = ?task.status(),
+        holder = task.worker_id(),
+        open,
+        "looked at"
+    );
+    Ok(open)
 }
 
 fn given_up(report: &Report, error: &Error, metrics: &TaskMetrics) {

@@ -1,6 +1,9 @@
 //! Reports that are sent more than once.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use conductor_client::{Task, TaskDef, TaskResult, TaskStatus, UpdateStatus, WorkflowStatus};
@@ -197,34 +200,59 @@ async fn a_result_that_takes_longer_than_an_attempt_may_is_delivered() -> Result
 /// the task with the result not yet in it, and writes it back whole: the result is undone, and its
 /// lease ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_result_that_a_lost_extension_may_undo_is_sent_once_more() -> Result<()> {
-    for is_lost in [true, false] {
+async fn a_result_that_a_lost_extension_has_undone_is_sent_again() -> Result<()> {
+    struct Case {
+        is_lost: bool,
+        is_undone: bool,
+        reports: usize,
+        looks: usize,
+    }
+    let case = |is_lost, is_undone, reports, looks| Case {
+        is_lost,
+        is_undone,
+        reports,
+        looks,
+    };
+    for case in [
+        case(true, true, 2, 2),
+        case(true, false, 1, 1),
+        case(false, false, 1, 0),
+    ] {
         let handler = Handler::start(|_| {
             let reply = Reply::output(json!({"is": "done"}));
             reply.after(Duration::from_millis(2500))
         })
         .await?;
-        let server = Scripted::start(vec![task("i", 3)], |_| Says::Taken).await?;
-        if is_lost {
+        let undone = AtomicBool::new(case.is_undone);
+        let server = Scripted::start(vec![task("i", 3)], move |sent| match sent.path.as_str() {
+            "tasks/i" => {
+                let mut task = task("i", 3);
+                if !undone.swap(false, Ordering::SeqCst) {
+                    task["status"] = json!("COMPLETED");
+                }
+                Says::Json(task)
+            }
+            _ => Says::Taken,
+        })
+        .await?;
+        if case.is_lost {
             server.lose_extensions();
         }
         let running = Running::start(server.config(handler.port())?)?;
-        let reports = if is_lost { 2 } else { 1 };
         eventually("taken", 2 * SOON, async || {
-            // The one that asks for the next task is answered with nothing here, and is followed up.
-            let (sent, held) = (
-                server.sent("tasks").len(),
-                running.sidecar.stats().in_flight,
-            );
-            if sent == reports && held == 0 {
+            let (sent, looks) = (server.sent("tasks").len(), server.sent("tasks/i").len());
+            let held = running.sidecar.stats().in_flight;
+            if sent == case.reports && looks == case.looks && held == 0 {
                 return Ok(());
             }
-            Err(format!("sent {sent} times, {held} in work"))
+            Err(format!("sent {sent} times, looked {looks}, {held} in work"))
         })
         .await?;
+        // It waits for what is to follow.
         running.end().await?;
+        ensure!(server.sent("tasks/i").len() == case.looks);
         let sent = server.sent("tasks");
-        ensure!(sent.len() == reports, "{sent:?}");
+        ensure!(sent.len() == case.reports, "{sent:?}");
         for report in &sent {
             ensure!(report.body["status"] == "COMPLETED", "{report:?}");
             ensure!(
@@ -329,6 +357,12 @@ async fn a_late_answers_next_task_does_not_wait_for_the_repetition() -> Result<(
             Says::Late(Duration::from_millis(3500), Box::new(next))
         }
         "tasks" if is_of(sent, "first") => Says::Refused(503),
+        // Its lease may have been extended while the report had no answer.
+        "tasks/first" => {
+            let mut first = task("first", 3600);
+            first["status"] = json!("COMPLETED");
+            Says::Json(first)
+        }
         _ => Says::Taken,
     })
     .await?;

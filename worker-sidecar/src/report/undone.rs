@@ -1,0 +1,107 @@
+//! Results that were taken and may be undone.
+//!
+//! Conductor reads a task, changes it and writes it back whole. An extension that lay in a socket of
+//! a server that was starting, and that nobody waits for any more, may so write back over a result
+//! what was before it: COMPLETED becomes `IN_PROGRESS` again, its lease ends, and the task is executed
+//! again. Seen with Conductor 3.32.1 on Redis after it was killed under load.
+
+use std::sync::Arc;
+
+use conductor_client::Client;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::{again::is_open, failure, ids};
+use crate::{
+    gate::Gate,
+    lease::CROSSES,
+    letter::{Letter, patience},
+    metrics::{Request, TaskMetrics},
+    result::Report,
+    shutdown::Shutdown,
+    spool::Kept,
+};
+
+/// How often a task is looked at whose server answers nothing that tells: then the result has very
+/// likely been kept, and it is not worth more.
+const LOOKS: usize = 10;
+
+/// Looks after them.
+#[derive(Debug, Clone)]
+pub(super) struct Undone {
+    client: Client,
+    gate: Arc<Gate>,
+    /// A shutdown waits for it.
+    work: TaskTracker,
+    shutdown: Shutdown,
+}
+
+impl Undone {
+    /// For one sidecar.
+    pub(super) fn new(
+        client: Client,
+        gate: Arc<Gate>,
+        work: TaskTracker,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self {
+            client,
+            gate,
+            work,
+            shutdown,
+        }
+    }
+
+    /// Sends a result again if its task turns out to wait for it again. Until then it stays where it
+    /// is kept; one that is not is kept in memory, of which there are no more than slots.
+    pub(super) fn watch(&self, report: &Report, kept: Option<Kept>, metrics: &TaskMetrics) {
+        let letter = match kept {
+            Some(kept) => Letter::left(kept),
+            None => Letter::new(report.clone(), None),
+        };
+        let (this, metrics) = (self.clone(), metrics.clone());
+        self.work.spawn(async move {
+            tokio::select! {
+                () = this.until_sure(letter, &metrics) => {}
+                () = this.shutdown.end() => {}
+            }
+        });
+    }
+
+    async fn until_sure(&self, mut letter: Letter, metrics: &TaskMetrics) {
+        for _ in 0..LOOKS {
+            tokio::time::sleep(CROSSES).await;
+            let _pass = self.gate.pass().await;
+            let Ok(Some(report)) = letter.report().await else {
+                break; // it was taken once
+            };
+            match is_open(&self.client, &report, metrics).await {
+                Ok(true) => self.send(&report, metrics).await,
+                Ok(false) => break,
+                Err(error) => {
+                    let (task, workflow) = ids(&report);
+                    tracing::debug!(task, workflow, %error, "whether its result still counts is not known");
+                }
+            }
+        }
+        letter.remove().await;
+    }
+
+    async fn send(&self, report: &Report, metrics: &TaskMetrics) {
+        let (task, workflow) = ids(report);
+        let began = Instant::now();
+        let at_most = patience(report.lease_length(), report.bytes(), 0);
+        let sent = self
+            .client
+            .update_task_within(&report.update, at_most)
+            .await;
+        metrics.updated(Request::Update, began.elapsed(), failure(&sent));
+        let error = sent.err();
+        tracing::warn!(
+            task,
+            workflow,
+            error = error.map(tracing::field::display),
+            "a request that was given up has undone the result; it is sent again"
+        );
+    }
+}
