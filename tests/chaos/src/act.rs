@@ -29,9 +29,9 @@ const SIDECAR: &str = "conductor-sidecar";
 /// How long what is away for a while is away.
 const WHILE: Duration = Duration::from_secs(12);
 
-/// How long new keys are valid beside the old ones: the kubelet brings a changed Secret to pods
-/// within about a minute.
-const OVERLAP: Duration = Duration::from_secs(90);
+/// How long the kubelet may need to bring a changed Secret to pods: it looks after each every 60 to
+/// 90 s (`workerResyncIntervalJitterFactor` of its `pod_workers.go`). To those that end it brings none.
+const BROUGHT: Duration = Duration::from_secs(95);
 
 /// How long a broken version may take to be found out.
 const FOUND_OUT: Duration = Duration::from_secs(120);
@@ -281,7 +281,8 @@ async fn rotate(world: &World<'_>) -> Result<Vec<String>> {
     let (old, new) = (Keys::numbered(number), Keys::numbered(number + 1));
     world.gate.admit(new.clone());
     world.put_keys(&new).await?;
-    sleep(OVERLAP).await;
+    let grace = Duration::from_secs(world.setting.grace.into());
+    sleep(BROUGHT + grace).await;
     world.gate.revoke(&old);
     Ok(vec![])
 }
