@@ -74,9 +74,9 @@ fn at_work(pods: Vec<Pod>, under_way: &[Execution]) -> Vec<Pod> {
 /// Whether a pod is of a version that is being rolled out.
 fn is_new(pod: &Pod, deployment: &Deployment) -> bool {
     let status = deployment.status.clone().unwrap_or_default();
+    // Those that are not ready yet are not waited for: nothing stops what has replaced all others.
     let is_all = status.observed_generation == deployment.metadata.generation
-        && status.updated_replicas == status.replicas
-        && status.unavailable_replicas.unwrap_or_default() == 0;
+        && status.updated_replicas == status.replicas;
     let template = deployment.spec.as_ref().map(|spec| &spec.template);
     let wanted = template.and_then(|template| template.spec.as_ref());
     !is_all && version_of(pod.spec.as_ref()) == version_of(wanted)
@@ -178,7 +178,7 @@ mod tests {
         let pod = |version| -> Pod {
             serde_json::from_value(json!({"spec": {"containers": containers(version)}})).unwrap()
         };
-        let deployment = |seen: i64, updated: u32, unavailable: u32| -> Deployment {
+        let deployment = |seen: i64, updated: u32| -> Deployment {
             let deployment = json!({
                 "metadata": {"generation": 7},
                 "spec": {
@@ -189,20 +189,16 @@ mod tests {
                     "observedGeneration": seen,
                     "replicas": 4,
                     "updatedReplicas": updated,
-                    "unavailableReplicas": unavailable,
+                    "unavailableReplicas": 1,
                 },
             });
             serde_json::from_value(deployment).unwrap()
         };
-        for goes_on in [
-            deployment(6, 4, 0),
-            deployment(7, 3, 0),
-            deployment(7, 4, 1),
-        ] {
+        for goes_on in [deployment(6, 4), deployment(7, 3)] {
             assert!(is_new(&pod(2), &goes_on), "{goes_on:?}");
             assert!(!is_new(&pod(1), &goes_on), "{goes_on:?}");
         }
-        assert!(!is_new(&pod(2), &deployment(7, 4, 0)));
+        assert!(!is_new(&pod(2), &deployment(7, 4)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use live::ledger::Execution;
 
 use super::{
     Account, Attempt, REPAIRED, SLACK,
-    silence::{Cause, Silence, UNACKNOWLEDGED, in_flight},
+    silence::{Cause, Silence, UNACKNOWLEDGED},
 };
 use crate::kind::May;
 
@@ -51,7 +51,7 @@ impl Account {
         let pod = attempt.last_pod().map(String::as_str);
         let cause = self.events.iter().find(|e| {
             let killed = e.kind.ends_attempts() == Some(TaskStatus::Failed)
-                && in_flight(attempt, e)
+                && self.in_flight(attempt, e)
                 && e.to - SLACK <= to;
             let broken = e.kind.may() == May::Fail
                 && attempt.executions.is_empty()

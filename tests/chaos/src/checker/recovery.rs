@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Attempt, SLACK, Story, silence::in_flight, told};
+use super::{Account, Attempt, SLACK, Story, told};
 use crate::kind::{Event, Kind};
 
 /// Of tasks in flight in what was killed. Times are seconds, each the least and the most.
@@ -69,8 +69,9 @@ impl Account {
 
     /// What an attempt was in flight in when it was killed, and when it ended as it does for that.
     fn killed(&self, attempt: &Attempt) -> Option<(&Event, f64)> {
-        let is_end =
-            |e: &&Event| e.kind.ends_attempts() == Some(attempt.status) && in_flight(attempt, e);
+        let is_end = |e: &&Event| {
+            e.kind.ends_attempts() == Some(attempt.status) && self.in_flight(attempt, e)
+        };
         self.events.iter().find(is_end).zip(attempt.ended)
     }
 

@@ -62,33 +62,44 @@ impl Silence {
     }
 }
 
-/// Whether an attempt was in flight in what was killed, and not done. An event may have waited for
-/// somebody to hit: the kill is its end.
-pub(super) fn in_flight(attempt: &Attempt, kill: &Event) -> bool {
-    let is_hit = kill.hits(attempt.last_pod().map(String::as_str));
-    let Some(started) = attempt.started.filter(|_| is_hit) else {
-        return false;
-    };
-    // A handler that stands still begins what it was given when it goes on: who gave it may have
-    // been killed by then.
-    let given = |execution: &Execution| match kill.kind {
-        Kind::SidecarKill => started,
-        _ => execution.began,
-    };
-    // The next may begin soon after: the container is started again at once.
-    let began_before = match attempt.executions.last() {
-        Some(execution) if execution.ended.is_some() => given(execution) <= kill.to,
-        Some(execution) => given(execution) <= kill.to + SLACK,
-        // A poll in the air brings its task to nobody.
-        None if kill.kind == Kind::SidecarKill => started <= kill.to + POLL + SLACK,
-        None => started <= kill.to + SLACK,
-    };
-    let last = attempt.executions.last();
-    let over = last.and_then(|e| e.ended.or(e.cut)).or(attempt.ended);
-    began_before && over.is_none_or(|over| kill.to - SLACK <= over)
-}
-
 impl Account {
+    /// Whether an attempt was in flight in what was killed, and not done. An event may have waited for
+    /// somebody to hit: the kill is its end.
+    pub(super) fn in_flight(&self, attempt: &Attempt, kill: &Event) -> bool {
+        let pod = attempt.last_pod().map(String::as_str);
+        let is_hit = kill.hits(pod);
+        let Some(started) = attempt.started.filter(|_| is_hit) else {
+            return false;
+        };
+        // A handler that stands still begins what it was given when it goes on: who gave it may have
+        // been killed by then.
+        let stood_still = |execution: &Execution| {
+            let hangs = |e: &&Event| e.kind == Kind::HandlerHang && e.hits(pod);
+            let mut hangs = self.events.iter().filter(hangs);
+            let until = |e: &Event| e.to + SLACK;
+            kill.kind == Kind::SidecarKill
+                && hangs.any(|e| e.from <= kill.to && kill.to.max(execution.began) <= until(e))
+        };
+        let given = |execution: &Execution| {
+            if stood_still(execution) {
+                started
+            } else {
+                execution.began
+            }
+        };
+        // The next may begin soon after: the container is started again at once.
+        let began_before = match attempt.executions.last() {
+            Some(execution) if execution.ended.is_some() => given(execution) <= kill.to,
+            Some(execution) => given(execution) <= kill.to + SLACK,
+            // A poll in the air brings its task to nobody.
+            None if kill.kind == Kind::SidecarKill => started <= kill.to + POLL + SLACK,
+            None => started <= kill.to + SLACK,
+        };
+        let last = attempt.executions.last();
+        let over = last.and_then(|e| e.ended.or(e.cut)).or(attempt.ended);
+        began_before && over.is_none_or(|over| kill.to - SLACK <= over)
+    }
+
     /// The times for which Conductor could not be reached.
     pub(super) fn outages(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().filter(|e| e.kind.may() == May::Strand)
@@ -109,7 +120,7 @@ impl Account {
         let kills = self.events.iter();
         let kills = kills.filter(|e| e.kind == Kind::SidecarKill && e.hits(pod));
         let kills = kills.map(|kill| {
-            if in_flight(attempt, kill) {
+            if self.in_flight(attempt, kill) {
                 of(Cause::Death, kill, kill.to, f64::INFINITY)
             } else {
                 of(Cause::Start, kill, kill.to, kill.to + RESTARTED)

@@ -117,24 +117,43 @@ fn a_retry_needs_something_that_hit_its_pod_meanwhile() {
 
 #[test]
 fn a_handler_that_stood_still_begins_after_the_kill_what_it_was_given_before() {
-    let kill = |pod: Option<&str>| vec![event(Kind::SidecarKill, pod, 20.0, 20.0)];
-    let fate = |events, from, ended| {
-        let executed = execution("a", 27.0, ended, None);
+    let events = |kind, pod: Option<&str>| {
+        let hang = event(Kind::HandlerHang, Some("a"), 14.0, 26.5);
+        vec![hang, event(kind, pod, 20.0, 20.0)]
+    };
+    let kill = |pod: &str| events(Kind::SidecarKill, Some(pod));
+    let fate = |events, from, began, ended| {
+        let executed = execution("a", began, ended, None);
         let given = attempt(TaskStatus::TimedOut, from, from + 20.0, vec![executed]);
         account(events).fate(&story(vec![given, done(60.0, 62.0)]))
     };
     let killed = Fate::Again(vec![Some("sidecar killed".to_owned())]);
-    assert_eq!(fate(kill(Some("a")), 15.0, None), killed);
-    assert_eq!(fate(kill(Some("a")), 15.0, Some(29.0)), killed);
+    assert_eq!(fate(kill("a"), 15.0, 27.0, None), killed);
+    assert_eq!(fate(kill("a"), 15.0, 27.0, Some(29.0)), killed);
     let unexplained = Fate::Again(vec![None]);
-    assert_eq!(fate(kill(Some("b")), 15.0, None), unexplained, "another's");
+    assert_eq!(fate(kill("b"), 15.0, 27.0, None), unexplained, "another's");
     assert_eq!(
-        fate(kill(Some("a")), 26.0, None),
+        fate(kill("a"), 26.0, 27.0, None),
         unexplained,
         "given later"
     );
-    let handler = vec![event(Kind::HandlerKill, Some("a"), 20.0, 20.0)];
-    assert_eq!(fate(handler, 15.0, None), unexplained, "it began after");
+    assert_eq!(
+        fate(kill("a"), 15.0, 30.0, None),
+        unexplained,
+        "begun later"
+    );
+    let moved = vec![event(Kind::SidecarKill, Some("a"), 20.0, 20.0)];
+    assert_eq!(
+        fate(moved, 15.0, 27.0, None),
+        unexplained,
+        "it did not stand"
+    );
+    let handler = events(Kind::HandlerKill, Some("a"));
+    assert_eq!(
+        fate(handler, 15.0, 27.0, None),
+        unexplained,
+        "it began after"
+    );
 }
 
 #[test]
