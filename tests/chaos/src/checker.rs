@@ -102,6 +102,17 @@ impl Story {
         }
     }
 
+    /// When Conductor ended an attempt. An extension that it took at that very time, as one that lay
+    /// in a socket of a server that was starting, writes the task back as it was before: it times out
+    /// a second time then, one lease later. The next attempt was there after the first time.
+    fn ended(&self, attempt: usize) -> Option<f64> {
+        let ended = self.attempts[attempt].ended?;
+        let next = self.attempts.get(attempt + 1);
+        let next = next.filter(|_| self.attempts[attempt].status == TaskStatus::TimedOut);
+        let next = next.and_then(|next| next.started);
+        Some(next.map_or(ended, |next| ended.min(next)))
+    }
+
     fn executions(&self) -> impl Iterator<Item = &Execution> {
         self.attempts.iter().flat_map(|a| &a.executions)
     }
@@ -294,7 +305,7 @@ impl Account {
                 reasons.push(self.why_again(attempt, &pair[0], &pair[1]));
             }
             if n + 1 < story.attempts.len() {
-                reasons.push(self.why_retried(attempt));
+                reasons.push(self.why_retried(attempt, story.ended(n)));
             }
         }
         if reasons.is_empty() {

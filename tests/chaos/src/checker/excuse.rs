@@ -13,8 +13,8 @@ use crate::kind::May;
 
 impl Account {
     /// Why an attempt was not the last.
-    pub(super) fn why_retried(&self, attempt: &Attempt) -> Option<String> {
-        let (from, to) = (attempt.started?, attempt.ended?);
+    pub(super) fn why_retried(&self, attempt: &Attempt, ended: Option<f64>) -> Option<String> {
+        let (from, to) = (attempt.started?, ended?);
         match attempt.status {
             TaskStatus::TimedOut => self.why_timed_out(attempt, from, to),
             TaskStatus::Failed => self.why_failed(attempt, from, to),

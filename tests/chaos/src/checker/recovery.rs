@@ -39,7 +39,7 @@ impl Account {
         let (mut by_kind, mut late) = (BTreeMap::<String, Recovery>::new(), Vec::new());
         for story in &self.stories {
             for (n, attempt) in story.attempts.iter().enumerate() {
-                let Some((kill, at)) = self.killed(attempt) else {
+                let Some((kill, at)) = self.killed(attempt).zip(story.ended(n)) else {
                     continue;
                 };
                 let name = kill.kind.name();
@@ -67,12 +67,12 @@ impl Account {
         (by_kind, late)
     }
 
-    /// What an attempt was in flight in when it was killed, and when it ended as it does for that.
-    fn killed(&self, attempt: &Attempt) -> Option<(&Event, f64)> {
+    /// What an attempt was in flight in when it was killed, where it ended as it does for that.
+    fn killed(&self, attempt: &Attempt) -> Option<&Event> {
         let is_end = |e: &&Event| {
             e.kind.ends_attempts() == Some(attempt.status) && self.in_flight(attempt, e)
         };
-        self.events.iter().find(is_end).zip(attempt.ended)
+        self.events.iter().find(is_end)
     }
 
     /// When an attempt that was in flight has ended at the latest.

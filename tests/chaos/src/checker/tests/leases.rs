@@ -185,3 +185,16 @@ fn what_meets_requests_before_conductor_does_loses_no_answers() {
     let lost = again("Conductor restarted, a poll's answer lost");
     assert_eq!(polled(Kind::ConductorRestart, 19.0), lost);
 }
+
+#[test]
+fn an_attempt_that_times_out_twice_has_ended_before_the_next_one_began() {
+    let away = event(Kind::ConductorRestart, None, 20.0, 60.0);
+    let twice = |ended, next| {
+        let executed = execution("a", 12.0, None, Some(60.0));
+        let first = attempt(TaskStatus::TimedOut, 12.0, ended, vec![executed]);
+        account(vec![away.clone()]).fate(&story(vec![first, done(next, next + 2.0)]))
+    };
+    assert_eq!(twice(60.2, 60.4), again("Conductor restarted"));
+    assert_eq!(twice(90.0, 60.4), again("Conductor restarted"));
+    assert_eq!(twice(90.0, 90.4), unexplained());
+}
