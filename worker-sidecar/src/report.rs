@@ -100,7 +100,7 @@ impl Reporter {
             let began = Instant::now();
             let first = async {
                 let _turn = air.for_report().await;
-                self.attempt(&report, &mut timeouts, metrics).await
+                attempt(&self.client, &report, &mut timeouts, metrics).await
             };
             tokio::pin!(first);
             let sent = tokio::select! {
@@ -267,26 +267,6 @@ impl Reporter {
             .await
     }
 
-    async fn attempt(
-        &self,
-        report: &Report,
-        timeouts: &mut u32,
-        metrics: &TaskMetrics,
-    ) -> Result<(), Error> {
-        let at_most = patience(report.lease_length(), report.bytes(), *timeouts);
-        let began = Instant::now();
-        let sent = self
-            .client
-            .update_task_within(&report.update, at_most)
-            .await;
-        let took = began.elapsed();
-        metrics.updated(Request::Update, took, failure(&sent));
-        if sent.is_err() && took >= at_most {
-            *timeouts += 1;
-        }
-        sent
-    }
-
     /// Into the spool, if there is one with room.
     async fn keep(&self, report: &Report, metrics: &TaskMetrics) -> Option<Kept> {
         let spool = self.spool.as_ref()?;
@@ -302,6 +282,35 @@ impl Reporter {
             }
         }
     }
+}
+
+/// Sends one once. `timeouts` counts the attempts that have taken all the time they may.
+async fn attempt(
+    client: &Client,
+    report: &Report,
+    timeouts: &mut u32,
+    metrics: &TaskMetrics,
+) -> Result<(), Error> {
+    let at_most = patience(report.lease_length(), report.bytes(), *timeouts);
+    let began = Instant::now();
+    let sent = client.update_task_within(&report.update, at_most).await;
+    let took = began.elapsed();
+    metrics.updated(Request::Update, took, failure(&sent));
+    if sent.is_err() && took >= at_most {
+        *timeouts += 1;
+    }
+    sent
+}
+
+/// A report's task, as the server has it.
+async fn look(client: &Client, report: &Report, metrics: &TaskMetrics) -> Result<Task, Error> {
+    let at_most = patience(report.lease_length(), 0, 0);
+    let began = Instant::now();
+    let looked = client
+        .get_task_within(&report.update.task_id, at_most)
+        .await;
+    metrics.looked(began.elapsed(), failure(&looked));
+    looked
 }
 
 /// A hand-back that comes too late would time its workflow out.

@@ -1,12 +1,12 @@
 //! What follows the first attempt.
 
-use conductor_client::{Client, Error};
+use conductor_client::Error;
 use tokio::time::Instant;
 
-use super::{Reporter, Sent, failure, hung::Cut, ids, on_time, warn};
+use super::{Reporter, Sent, attempt, hung::Cut, ids, look, on_time, warn};
 use crate::{
     lease::Air,
-    letter::{Failure, HANGS, Letter, Next, patience},
+    letter::{Failure, HANGS, Letter, Next},
     metrics::TaskMetrics,
     result::Report,
     spool::Kept,
@@ -75,7 +75,7 @@ impl Reporter {
             let _turn = air.for_report().await;
             *sent = true;
             probed = Instant::now();
-            let sent = self.attempt(&report, timeouts, metrics).await;
+            let sent = attempt(&self.client, &report, timeouts, metrics).await;
             sent.inspect(|()| self.gate.open())
         };
         let sent = self
@@ -132,12 +132,16 @@ impl Reporter {
     /// Whether a hand-back need not be sent again: the server has taken it, or has given the
     /// task to somebody else. A repetition would take the task away from them.
     async fn is_settled(&self, report: &Report, metrics: &TaskMetrics) -> Result<bool, Error> {
-        let open = is_open(&self.client, report, metrics).await?;
+        let task = look(&self.client, report, metrics).await?;
+        let open = report.is_open(&task);
         if !open {
-            let (task, workflow) = ids(report);
+            let (id, workflow) = ids(report);
+            let (status, holder) = (task.status(), task.worker_id());
             tracing::info!(
-                task,
+                task = id,
                 workflow,
+                ?status,
+                holder,
                 "the task is no longer held here; its hand-back is not sent again"
             );
         }
@@ -161,32 +165,6 @@ impl Reporter {
             hold.take();
         }
     }
-}
-
-/// Whether the server still waits for the result of the delivery that a report is about.
-pub(super) async fn is_open(
-    client: &Client,
-    report: &Report,
-    metrics: &TaskMetrics,
-) -> Result<bool, Error> {
-    let began = Instant::now();
-    let looked = client
-        .get_task_within(
-            &report.update.task_id,
-            patience(report.lease_length(), 0, 0),
-        )
-        .await;
-    metrics.looked(began.elapsed(), failure(&looked));
-    let task = looked?;
-    let open = report.is_open(&task);
-    tracing::debug!(
-        task = report.update.task_id,
-        status = ?task.status(),
-        holder = task.worker_id(),
-        open,
-        "looked at"
-    );
-    Ok(open)
 }
 
 fn given_up(report: &Report, error: &Error, metrics: &TaskMetrics) {

@@ -8,18 +8,12 @@
 use std::sync::Arc;
 
 use conductor_client::Client;
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::{again::is_open, failure, ids};
+use super::{attempt, ids, look};
 use crate::{
-    gate::Gate,
-    lease::CROSSES,
-    letter::{Letter, patience},
-    metrics::{Request, TaskMetrics},
-    result::Report,
-    shutdown::Shutdown,
-    spool::Kept,
+    gate::Gate, lease::CROSSES, letter::Letter, metrics::TaskMetrics, result::Report,
+    shutdown::Shutdown, spool::Kept,
 };
 
 /// How often a task is looked at whose server answers nothing that tells: then the result has very
@@ -80,9 +74,9 @@ impl Undone {
             let Ok(Some(report)) = letter.report().await else {
                 break; // it was taken once
             };
-            match is_open(&self.client, &report, metrics).await {
-                Ok(true) => self.send(&report, metrics).await,
-                Ok(false) => break,
+            match look(&self.client, &report, metrics).await {
+                Ok(task) if report.is_open(&task) => self.send(&report, metrics).await,
+                Ok(_) => break,
                 Err(error) => {
                     let (task, workflow) = ids(&report);
                     tracing::debug!(task, workflow, %error, "whether its result still counts is not known");
@@ -94,13 +88,7 @@ impl Undone {
 
     async fn send(&self, report: &Report, metrics: &TaskMetrics) {
         let (task, workflow) = ids(report);
-        let began = Instant::now();
-        let at_most = patience(report.lease_length(), report.bytes(), 0);
-        let sent = self
-            .client
-            .update_task_within(&report.update, at_most)
-            .await;
-        metrics.updated(Request::Update, began.elapsed(), failure(&sent));
+        let sent = attempt(&self.client, report, &mut 0, metrics).await;
         let error = sent.err();
         tracing::warn!(
             task,
