@@ -10,7 +10,7 @@ use live::{ledger::Execution, watch::Log};
 
 use crate::{
     retry::again,
-    world::{World, version_of},
+    world::{World, version_of, wanted_version},
 };
 
 /// A container's start is known to the second.
@@ -77,9 +77,7 @@ fn is_new(pod: &Pod, deployment: &Deployment) -> bool {
     // Those that are not ready yet are not waited for: nothing stops what has replaced all others.
     let is_all = status.observed_generation == deployment.metadata.generation
         && status.updated_replicas == status.replicas;
-    let template = deployment.spec.as_ref().map(|spec| &spec.template);
-    let wanted = template.and_then(|template| template.spec.as_ref());
-    !is_all && version_of(pod.spec.as_ref()) == version_of(wanted)
+    !is_all && version_of(pod.spec.as_ref()) == wanted_version(deployment)
 }
 
 fn is_ready(pod: &Pod) -> bool {

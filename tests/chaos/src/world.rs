@@ -359,7 +359,10 @@ impl<'a> World<'a> {
         let what = format!("version {} is rolled out", version.number);
         until(&what, self.patience(), || async {
             let deployment = self.as_asked(self.setting.replicas).await?;
-            ensure!(runs(&deployment, version.number), "it is another");
+            ensure!(
+                wanted_version(&deployment) == Some(version.number),
+                "it is another"
+            );
             Ok(())
         })
         .await
@@ -413,10 +416,10 @@ impl<'a> World<'a> {
     }
 }
 
-/// Whether a Deployment's template is of the version.
-fn runs(deployment: &Deployment, version: u32) -> bool {
+/// The version of a Deployment's template.
+pub fn wanted_version(deployment: &Deployment) -> Option<u32> {
     let template = deployment.spec.as_ref().map(|spec| &spec.template);
-    version_of(template.and_then(|template| template.spec.as_ref())) == Some(version)
+    version_of(template.and_then(|template| template.spec.as_ref()))
 }
 
 /// The version that a pod or a template is of.

@@ -71,17 +71,8 @@ impl Account {
         let Some(started) = attempt.started.filter(|_| is_hit) else {
             return false;
         };
-        // A handler that stands still begins what it was given when it goes on: who gave it may have
-        // been killed by then.
-        let stood_still = |execution: &Execution| {
-            let hangs = |e: &&Event| e.kind == Kind::HandlerHang && e.hits(pod);
-            let mut hangs = self.events.iter().filter(hangs);
-            let until = |e: &Event| e.to + SLACK;
-            kill.kind == Kind::SidecarKill
-                && hangs.any(|e| e.from <= kill.to && kill.to.max(execution.began) <= until(e))
-        };
         let given = |execution: &Execution| {
-            if stood_still(execution) {
+            if self.stood_still(pod, execution, kill) {
                 started
             } else {
                 execution.began
@@ -98,6 +89,19 @@ impl Account {
         let last = attempt.executions.last();
         let over = last.and_then(|e| e.ended.or(e.cut)).or(attempt.ended);
         began_before && over.is_none_or(|over| kill.to - SLACK <= over)
+    }
+
+    /// Whether a handler stood still when its sidecar was killed, and began only then what that had
+    /// given to it.
+    fn stood_still(&self, pod: Option<&str>, execution: &Execution, kill: &Event) -> bool {
+        let last = kill.to.max(execution.began);
+        kill.kind == Kind::SidecarKill
+            && self.events.iter().any(|e| {
+                e.kind == Kind::HandlerHang
+                    && e.hits(pod)
+                    && e.from <= kill.to
+                    && last <= e.to + SLACK
+            })
     }
 
     /// The times for which Conductor could not be reached.
