@@ -9,7 +9,7 @@ use super::{
     Account, Attempt, REPAIRED, SLACK,
     silence::{Cause, Silence, UNACKNOWLEDGED},
 };
-use crate::kind::May;
+use crate::kind::{Event, May};
 
 impl Account {
     /// Why an attempt was not the last.
@@ -76,6 +76,9 @@ impl Account {
         if !beside && self.is_handed_back(attempt, first) {
             return Some("handed back at the end of the grace period".to_owned());
         }
+        if let Some(kill) = self.killed_at_its_end(first, second) {
+            return Some(format!("{} as its pod ended", kill.kind.name()));
+        }
         if self.repaired.contains(&attempt.task) {
             return Some(REPAIRED.to_owned());
         }
@@ -88,6 +91,24 @@ impl Account {
                 && (e.from - SLACK..=self.found_by(back)).contains(&second.began)
         });
         forgotten.map(|e| format!("{}, delivered twice", e.kind.name()))
+    }
+
+    /// What killed the handler of an execution whose pod was told to end by then: what breaks after
+    /// that is handed back, since a sidecar takes it for the handler's way to stop.
+    fn killed_at_its_end(&self, first: &Execution, second: &Execution) -> Option<&Event> {
+        let ends_by = |at: f64| {
+            let mut pods = self.log.pods.iter().filter(|pod| pod.name == first.pod);
+            pods.any(|pod| pod.leaving.is_some_and(|told| told <= at))
+        };
+        let is_open = first.ended.is_none() && first.cut.is_none();
+        self.events.iter().find(|e| {
+            is_open
+                && e.kind.ends_attempts() == Some(TaskStatus::Failed)
+                && e.hits(Some(&first.pod))
+                && ends_by(e.to + SLACK)
+                && first.began <= e.to + SLACK
+                && e.to - SLACK <= second.began
+        })
     }
 
     /// Whether an execution was cut off as one that does not fit: its pod was leaving, and the time

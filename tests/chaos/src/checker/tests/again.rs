@@ -84,3 +84,27 @@ fn what_a_server_has_forgotten_comes_again_soon() {
     assert_eq!(twice(11.0, 11.5), unexplained, "before");
     assert_eq!(twice(34.0, 36.0), unexplained, "it was back");
 }
+
+#[test]
+fn what_a_handler_did_that_is_killed_as_its_pod_ends_is_handed_back() {
+    let fate = |kind, left, first: Execution| {
+        let mut account = account(vec![event(kind, Some("a"), 19.5, 20.0)]);
+        account.log.pods = vec![leaving("a", left)];
+        fate(&account, first, execution("b", 20.5, Some(90.0), None))
+    };
+    let open = |pod| execution(pod, 11.0, None, None);
+    let oom = |left, first| fate(Kind::HandlerOom, left, first);
+    let why = "handler out of memory as its pod ended".to_owned();
+    assert_eq!(oom(19.6, open("a")), Fate::Again(vec![Some(why)]));
+    let unexplained = Fate::Again(vec![None]);
+    assert_eq!(oom(30.0, open("a")), unexplained, "it stayed");
+    assert_eq!(oom(19.6, open("c")), unexplained, "another pod");
+    let late = execution("a", 25.0, None, None);
+    assert_eq!(oom(19.6, late), unexplained, "begun later");
+    let done = execution("a", 11.0, Some(19.0), None);
+    assert_eq!(oom(19.6, done), unexplained, "it was done");
+    let cut = execution("a", 11.0, None, Some(19.9));
+    assert_eq!(oom(19.6, cut), unexplained, "somebody closed the call");
+    let hung = fate(Kind::HandlerHang, 19.6, open("a"));
+    assert_eq!(hung, unexplained, "nothing was killed");
+}
