@@ -96,16 +96,14 @@ impl Account {
     /// What killed the handler of an execution whose pod was told to end by then: what breaks after
     /// that is handed back, since a sidecar takes it for the handler's way to stop.
     fn killed_at_its_end(&self, first: &Execution, second: &Execution) -> Option<&Event> {
-        let ends_by = |at: f64| {
-            let mut pods = self.log.pods.iter().filter(|pod| pod.name == first.pod);
-            pods.any(|pod| pod.leaving.is_some_and(|told| told <= at))
-        };
         let is_open = first.ended.is_none() && first.cut.is_none();
         self.events.iter().find(|e| {
             is_open
                 && e.kind.ends_attempts() == Some(TaskStatus::Failed)
                 && e.hits(Some(&first.pod))
-                && ends_by(e.to + SLACK)
+                && self
+                    .told_to_end(&first.pod)
+                    .any(|told| told <= e.to + SLACK)
                 && first.began <= e.to + SLACK
                 && e.to - SLACK <= second.began
         })
@@ -119,13 +117,16 @@ impl Account {
         };
         let grace = Duration::try_from_secs_f64(self.grace).unwrap_or_default();
         let drain = runtime::grace::drain(grace).as_secs_f64();
-        let mut leaving = self.log.pods.iter().filter(|pod| pod.name == first.pod);
         self.hand_backs
             && attempt.status == TaskStatus::Completed
-            && leaving.any(|pod| {
-                pod.leaving.is_some_and(|told| {
-                    (told + drain - SLACK..=told + self.grace + SLACK).contains(&cut)
-                })
-            })
+            && self
+                .told_to_end(&first.pod)
+                .any(|told| (told + drain - SLACK..=told + self.grace + SLACK).contains(&cut))
+    }
+
+    /// When a pod was told to end.
+    fn told_to_end(&self, pod: &str) -> impl Iterator<Item = f64> {
+        let seen = self.log.pods.iter().filter(move |seen| seen.name == pod);
+        seen.filter_map(|seen| seen.leaving)
     }
 }
