@@ -8,8 +8,8 @@
 //!   └──> report: target/chaos/{report.md,*.svg}
 //! ```
 //!
-//! `cargo test -p chaos` runs the short form, as `make test` does; `make chaos` runs all of it. It needs a cluster of our
-//! own, so root on Debian without a container engine.
+//! `cargo test -p chaos` runs the short form, as `make test` does; `make chaos` runs all of it. It needs a
+//! cluster of our own, so root on Debian without a container engine.
 //!
 //! | variable | |
 //! | --- | --- |
